@@ -1,0 +1,25 @@
+"""``tudsr_base``: pre-trains the small base that ``tudsr_full`` works on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zenml import pipeline
+
+from steps.pretrain_base import pretrain_base
+from steps.validate_data import validate_data
+from tudsr.data.photos import data_version
+from tudsr.profile import load_profile
+
+
+@pipeline(name="tudsr_base", enable_cache=True)
+def tudsr_base(profile: str = "small") -> None:
+    """Validate the photographs and train a base of the profile's architecture on them.
+
+    The result is an artifact and ``outputs/train/base``; to ship it, copy it to ``models/base``
+    and run ``dvc add models/base && dvc push``.
+    """
+    settings = load_profile(profile)
+    data = data_version(Path(settings.data.root))
+    validation, _, _ = validate_data(settings.data, data)
+    pretrain_base(settings.only("runtime", "data", "base", "pretrain", "registry"), validation)

@@ -1,0 +1,27 @@
+"""The small base, pre-trained on the accepted photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from zenml import log_metadata, step
+
+from steps.caching import ON_LIBRARY
+from steps.context import recorder
+from tudsr.data.expectations import Validation
+from tudsr.profile import Profile
+
+
+@step(cache_policy=ON_LIBRARY)
+def pretrain_base(profile: Profile, validation: Validation) -> Annotated[Path, "base"]:
+    """Train a denoiser on epsilon and return it as a folder in diffusers' layout."""
+    from tudsr.places import outputs_dir
+    from tudsr.train.pretrain import pretrain_base as pretrain
+
+    photos = [Path(profile.data.root) / file for file in validation.accepted("train")]
+    record = [recorder("base", profile.registry)]
+    out = outputs_dir() / "train" / "base"
+    pretrain(profile, photos, out, outputs_dir() / "train" / "pretraining", record)
+    log_metadata({"images": profile.pretrain.images})
+    return out

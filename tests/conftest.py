@@ -1,0 +1,49 @@
+"""What many tests need: quiet libraries, an outputs folder of their own, small photographs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("ZENML_ANALYTICS_OPT_IN", "false")
+os.environ.setdefault("ZENML_LOGGING_VERBOSITY", "WARN")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def own_outputs(tmp_path, monkeypatch):
+    """Nothing a test makes lands in the project's outputs/."""
+    monkeypatch.setenv("TUDSR_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def scene(seed: int, side: int = 160) -> np.ndarray:
+    """A (side, side, 3) uint8 picture with edges, gradients and fine texture."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side] / side
+    picture = np.stack([x, y, 1 - x], -1) * 0.5
+    for _ in range(12):
+        cy, cx, radius = rng.random(3) * [1, 1, 0.25]
+        disc = (y - cy) ** 2 + (x - cx) ** 2 < radius**2
+        picture[disc] = rng.random(3)
+    wave = np.sin(2 * np.pi * (x * rng.integers(10, 30) + y * rng.integers(10, 30)))
+    picture += 0.1 * wave[..., None] + rng.normal(0, 0.02, picture.shape)
+    return (picture.clip(0, 1) * 255).astype(np.uint8)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Four small photographs on disk, for training code."""
+    from PIL import Image
+
+    paths = [tmp_path / f"photo{i}.png" for i in range(4)]
+    for seed, path in enumerate(paths):
+        Image.fromarray(scene(seed)).save(path)
+    return paths

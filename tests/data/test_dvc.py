@@ -1,0 +1,74 @@
+"""The data's versioning as a fresh clone meets it: pull, repro, change, repro."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tudsr.data.photos import data_version
+
+pytest.importorskip("dvc")
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+COPIED = ("tudsr", "configs", "dvcstore", "dvc.yaml", "dvc.lock", "data.dvc", ".dvcignore")
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """What git would bring: code, settings, locks and DVC's remote, but no data and no outputs."""
+    root = tmp_path_factory.mktemp("clone")
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, root / name)
+    (root / ".dvc").mkdir()
+    for name in ("config", ".gitignore"):
+        shutil.copy(ROOT / ".dvc" / name, root / ".dvc" / name)
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    run(root, "dvc", "pull", "-q")
+    return root
+
+
+def run(root, *command):
+    """Run in the clone, with its own code first on the path."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(root)}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def redone(output):
+    """Names of the stages that a `dvc repro` ran."""
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def change_profile(root, section, **values):
+    path = root / "configs" / "profiles" / "tiny.yaml"
+    profile = yaml.safe_load(path.read_text())
+    profile.setdefault(section, {}).update(values)
+    path.write_text(yaml.safe_dump(profile))
+
+
+def test_the_pulled_folder_is_the_recorded_version(clone):
+    recorded = yaml.safe_load((clone / "data.dvc").read_text())["outs"][0]["md5"]
+    assert data_version(clone / "data") == recorded
+    assert len(list((clone / "data").rglob("*.webp"))) == 43
+
+
+def test_repro_redoes_just_what_a_setting_touches(clone):
+    assert redone(run(clone, "dvc", "repro")) == []
+    change_profile(clone, "gate", max_psnr_loss_db=2.0)
+    assert redone(run(clone, "dvc", "repro")) == ["settings"]
+    change_profile(clone, "pairs", crops_per_photo=1)
+    assert redone(run(clone, "dvc", "repro")) == ["settings", "pairs"]
+    assert len(list((clone / "outputs" / "data" / "pairs" / "test" / "x8").iterdir())) == 6
+    change_profile(clone, "data", max_noise=24.0)
+    assert redone(run(clone, "dvc", "repro")) == ["settings", "validate"]

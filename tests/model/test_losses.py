@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+import torch
+import torchvision
+from scipy import ndimage
+
+from tudsr.model.critic import Critic, diff_augment
+from tudsr.model.losses import Dists, bce, sobel, staged_trunk
+from tudsr.model.trunks import load_trunk
+from tudsr.profile import CriticSettings
+
+
+@pytest.fixture(scope="module")
+def pair():
+    x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    return x, (x + 0.1 * noise).clamp(0, 1)
+
+
+@pytest.mark.parametrize("name", ["hed_vgg16", "random"])
+def test_dists_equals_the_reference_package_on_the_same_trunk(pair, name, monkeypatch):
+    import DISTS_pytorch.DISTS_pt as package
+
+    plain = torchvision.models.vgg16
+    monkeypatch.setattr(package.models, "vgg16", lambda **_: plain(weights=None))
+    reference = package.DISTS(load_weights=True)
+    ours = [m for m in load_trunk(name) if isinstance(m, torch.nn.Conv2d)]
+    stages = [getattr(reference, f"stage{i}") for i in range(1, 6)]
+    theirs = [m for stage in stages for m in stage if isinstance(m, torch.nn.Conv2d)]
+    for mine, other in zip(ours, theirs, strict=True):
+        other.load_state_dict(mine.state_dict())
+    trunk, (x, y) = staged_trunk(name), pair
+    with torch.no_grad():
+        expected = reference(x, y)
+        measured = Dists()(x, y, trunk(x), trunk(y))
+    torch.testing.assert_close(measured, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_dists_of_an_image_with_itself_is_zero(pair):
+    trunk, (x, y) = staged_trunk("hed_vgg16"), pair
+    dists = Dists()
+    assert dists(x, x, trunk(x), trunk(x)).abs().max() < 1e-5
+    assert (dists(x, y, trunk(x), trunk(y)) > 0.01).all()
+
+
+def test_sobel_is_scipys(pair):
+    x, _ = pair
+    grey = x[0].mean(0).numpy()
+    gy, gx = (ndimage.sobel(grey, axis, mode="nearest") for axis in (0, 1))
+    expected = np.sqrt(gx**2 + gy**2 + 1e-6)
+    for channel in sobel(x)[0].numpy():
+        np.testing.assert_allclose(channel, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("target", [0.0, 0.8])
+def test_bce_is_the_papers_sigmoid_and_cross_entropy(target):
+    maps = [torch.randn(2, 1, 4, 4), torch.randn(2, 1, 8, 8)]
+    expected = torch.stack(
+        [
+            torch.nn.functional.binary_cross_entropy(m.sigmoid(), torch.full_like(m, target))
+            for m in maps
+        ]
+    ).mean()
+    torch.testing.assert_close(bce(maps, target), expected)
+
+
+def test_critic_scores_three_levels_and_does_not_care_about_the_trunks_scale():
+    critic = Critic(CriticSettings(trunk="random", levels=(2, 3, 4), width=16), seed=0).eval()
+    features = critic.trunk(torch.rand(2, 3, 64, 64))
+    maps = critic(features)
+    assert [tuple(m.shape) for m in maps] == [(2, 1, 32, 32), (2, 1, 16, 16), (2, 1, 8, 8)]
+    for m, scaled in zip(maps, critic([100 * f for f in features]), strict=True):
+        torch.testing.assert_close(m, scaled, rtol=1e-3, atol=1e-4)
+
+
+def test_trunk_is_frozen_and_not_in_the_critics_state():
+    critic = Critic(CriticSettings(trunk="random", width=16), seed=0)
+    assert all(name.startswith("heads.") for name in critic.state_dict())
+    assert not any(p.requires_grad for p in critic.trunk.parameters())
+
+
+def test_augmentation_is_differentiable_and_a_function_of_its_generator(pair):
+    x = pair[0].clone().requires_grad_()
+    first = diff_augment(x, torch.Generator().manual_seed(3))
+    again = diff_augment(x, torch.Generator().manual_seed(3))
+    assert torch.equal(first, again) and not torch.equal(first, x)
+    first.sum().backward()
+    assert x.grad is not None and x.grad.max() > 0

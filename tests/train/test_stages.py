@@ -1,0 +1,163 @@
+import numpy as np
+import pytest
+import torch
+
+from tudsr.errors import TrainingError
+from tudsr.model.adapters import activate, add_adapter, load_adapter
+from tudsr.model.base import load_base, random_base
+from tudsr.profile import load_profile
+from tudsr.train.adversarial import AdversarialStep
+from tudsr.train.record import read_metrics
+from tests.conftest import scene
+from tudsr.train.stages import StageTwo, chunk, enlarge, train_stage1, train_stage2, unchunk
+
+SMOKE = load_profile("smoke")
+
+
+def changed(section, **values):
+    """The smoke profile with some settings of one section changed."""
+    new = getattr(SMOKE, section).model_copy(update=values)
+    return SMOKE.model_copy(update={section: new})
+
+
+def pictures(count, side, seed=0):
+    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def step_on(profile, adapter="stage1"):
+    base = load_base(profile.base)
+    add_adapter(base.unet, adapter, profile.stage1.lora, 0)
+    activate(base.unet, adapter)
+    with torch.no_grad():
+        for parameter in base.unet.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(0, 0.05, generator=torch.Generator().manual_seed(1))
+    return AdversarialStep(base, adapter, profile.stage1, profile.runtime, 0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_chunk_and_unchunk_are_inverse(n):
+    images = pictures(2, 8 * n)
+    parts = chunk(images, 8)
+    assert len(parts) == n * n and all(p.shape == (2, 3, 8, 8) for p in parts)
+    assert torch.equal(unchunk(parts, n), images)
+
+
+def test_chunks_go_left_to_right_then_down():
+    rows, columns = torch.meshgrid(torch.arange(4), torch.arange(4), indexing="ij")
+    images = (rows // 2 * 2 + columns // 2)[None, None].float()
+    assert [c.unique().item() for c in chunk(images, 2)] == [0, 1, 2, 3]
+
+
+def test_generator_and_critic_leave_no_gradient_in_each_other():
+    profile = changed("stage1", loss=SMOKE.stage1.loss.model_copy(update={"l1_only_images": 0}))
+    step = step_on(profile)
+    rng = torch.Generator().manual_seed(0)
+    restored = step.base.restore(pictures(1, 32), 200)
+    total, _, fakes, reals = step._perceptual_and_gan(restored, pictures(1, 32, 1), rng)
+    total.backward()
+    assert all(p.grad is None for p in step.heads)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in step.parameters)
+    before = [p.grad.clone() for p in step.parameters]
+    step._critic_backward(fakes, reals, 1.0)
+    assert any(p.grad.abs().max() > 0 for p in step.heads)
+    assert all(torch.equal(a, p.grad) for a, p in zip(before, step.parameters, strict=True))
+    assert all(p.grad is None for n, p in step.base.named_parameters() if "lora_" not in n)
+
+
+def test_looped_gradients_equal_the_unchunked_graphs():
+    """Goal T3: one graph over all chunks and a backward per chunk give the same gradient."""
+    profile = changed("stage1", loss=SMOKE.stage1.loss.model_copy(update={"l1_only_images": 0}))
+    step = step_on(profile)
+    step.critic.eval()  # spectral norm's power iteration must not move between the two
+    lr, hr = chunk(pictures(1, 64), 32), chunk(pictures(1, 64, 1), 32)
+    for low, high in zip(lr, hr, strict=True):
+        step.accumulate(low, high, 0, 1 / 4)
+    looped = torch.cat([p.grad.flatten() for p in step.parameters])
+    step.optimizer.zero_grad()
+    total = torch.zeros(())
+    for low, high in zip(lr, hr, strict=True):
+        restored = step.base.restore(low, 200)
+        term, *_ = step._perceptual_and_gan(restored, high, torch.Generator().manual_seed(0))
+        total = total + (term + 0.5 * (restored - high).abs().mean()) / 4
+    total.backward()
+    whole = torch.cat([p.grad.flatten() for p in step.parameters])
+    assert (looped - whole).norm() / whole.norm() < 1e-6
+
+
+def test_stage_two_sees_stage_ones_output_enlarged_bilinearly():
+    base = random_base("smoke", 0)
+    for name, seed in (("stage1", 0), ("stage2", 1)):
+        add_adapter(base.unet, name, SMOKE.stage1.lora, seed)
+    activate(base.unet, "stage1")
+    lr = pictures(1, 32)
+    with torch.no_grad():
+        expected = enlarge(base.restore(lr, 200).clamp(0, 1), 2)
+    activate(base.unet, "stage2")
+    task = StageTwo(base, SMOKE, 200, {})
+    torch.testing.assert_close(task.stage2_input(lr), expected)
+    assert all(".stage2." in n for n, p in base.named_parameters() if p.requires_grad)
+
+
+def test_both_stages_train_and_leave_adapter_figures_and_samples(photos, tmp_path):
+    figures = train_stage1(SMOKE, photos, tmp_path / "one", tmp_path / "work")
+    assert np.isfinite(list(figures.values())).all()
+    adapter1 = tmp_path / "one" / "adapter.safetensors"
+    train_stage2(SMOKE, photos, adapter1, tmp_path / "two", tmp_path / "work")
+    for folder, t in (("one", 200), ("two", 50)):
+        rows = read_metrics(tmp_path / folder / "metrics.jsonl")
+        assert rows[-1]["loss_total"] > 0 and "images_per_s" in rows[-1]
+        assert list((tmp_path / folder / "samples").glob("*.png"))
+        adapter = tmp_path / folder / "adapter.safetensors"
+        assert load_adapter(adapter, load_base(SMOKE.base).unet, "x") == t
+    assert not list((tmp_path / "work").iterdir()), "success removes the checkpoints"
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("kill_after", [3, 11])
+def test_killed_run_goes_on_and_ends_bit_identical(photos, tmp_path, monkeypatch, kill_after):
+    train_stage1(SMOKE, photos, tmp_path / "whole", tmp_path / "work1")
+    original = AdversarialStep.accumulate
+
+    def dying(self, lr, hr, images_seen, share):
+        if images_seen >= kill_after:
+            raise Killed
+        return original(self, lr, hr, images_seen, share)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AdversarialStep, "accumulate", dying)
+        with pytest.raises(Killed):
+            train_stage1(SMOKE, photos, tmp_path / "resumed", tmp_path / "work2")
+    assert not (tmp_path / "resumed").exists()
+    train_stage1(SMOKE, photos, tmp_path / "resumed", tmp_path / "work2")
+    file = "adapter.safetensors"
+    whole, resumed = (tmp_path / d / file for d in ("whole", "resumed"))
+    assert whole.read_bytes() == resumed.read_bytes()
+
+
+def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(photos, tmp_path, monkeypatch):
+    original = AdversarialStep.accumulate
+
+    def exploding(self, lr, hr, images_seen, share):
+        losses = original(self, lr, hr, images_seen, share)
+        return losses | {"loss_l1": torch.tensor(float("nan"))} if images_seen >= 12 else losses
+
+    monkeypatch.setattr(AdversarialStep, "accumulate", exploding)
+    with pytest.raises(TrainingError, match="loss_l1 is not finite after 16 images"):
+        train_stage1(SMOKE, photos, tmp_path / "out", tmp_path / "work")
+    assert list((tmp_path / "work").glob("*/checkpoints/0000000008/state.json"))
+
+
+def test_learning_canary():
+    """Forty steps on one fixed batch must halve the loss: a broken gradient path would not."""
+    step = step_on(changed("stage1", lr=5e-3, ema=0.0))
+    hr = torch.stack([torch.from_numpy(scene(i, 32)).permute(2, 0, 1) / 255 for i in range(2)])
+    lr = torch.nn.functional.avg_pool2d(hr, 2).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    first = step.accumulate(lr, hr, 0, 1.0)["loss_l1"]
+    for _ in range(40):
+        step.apply(1.0)
+        last = step.accumulate(lr, hr, 0, 1.0)["loss_l1"]
+    assert last < 0.5 * first

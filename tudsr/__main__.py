@@ -1,0 +1,5 @@
+"""``python -m tudsr`` is the ``tudsr`` command."""
+
+from tudsr.cli import main
+
+main()

@@ -1,0 +1,57 @@
+"""The ``tudsr`` command. Heavy libraries are imported when a command runs, not before."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tudsr.data.commands import app as data_app
+from tudsr.errors import TudsrError
+from tudsr.release.commands import models, promote, rollback
+from tudsr.train.commands import app as train_app
+from tudsr.upscale.commands import upscale
+
+app = typer.Typer(
+    name="tudsr",
+    help="Twice upsampling-diffusion super-resolution: from photographs to a served model.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(upscale)
+app.add_typer(train_app, name="train")
+app.add_typer(data_app, name="data")
+app.command()(models)
+app.command()(promote)
+app.command()(rollback)
+
+
+@app.command()
+def profile(
+    name: Annotated[str, typer.Argument(help="a profile's name, or a .yaml file")] = "tiny",
+    schema: Annotated[
+        Path | None, typer.Option(help="write the settings' JSON schema to this file instead")
+    ] = None,
+) -> None:
+    """Print a profile with every setting written out, or write the schema of profiles."""
+    from tudsr.images.atomic import write_json
+    from tudsr.profile import Profile, dump_profile, load_profile
+
+    if schema is not None:
+        write_json(schema, Profile.model_json_schema())
+    else:
+        typer.echo(dump_profile(load_profile(name)), nl=False)
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's is one sentence and exit code 2."""
+    for entry in entry_points(group="tudsr.commands"):
+        app.command(entry.name)(entry.load())
+    try:
+        app()
+    except TudsrError as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        sys.exit(2)

@@ -1,0 +1,45 @@
+"""A decoded picture with all that must survive an enlargement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+_SOFTWARE = 0x0131
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Pixels, transparency, depth, colour profile and metadata of one picture.
+
+    Attributes:
+        pixels: (H, W, 3) float32, RGB in [0, 1], upright, in the colour space of ``icc``.
+        alpha: (H, W) float32 in [0, 1], 1 is opaque; None for a picture without transparency.
+        bit_depth: 8 or 16, of each stored sample.
+        icc: the colour profile of ``pixels``; None means sRGB.
+        exif: EXIF block as `PIL.Image.Exif.tobytes` makes it, without an orientation.
+        format: what it was read from: ``JPEG``, ``PNG``, ``WEBP``, ``TIFF``, ``GIF`` or ``BMP``.
+    """
+
+    pixels: NDArray[np.float32]
+    alpha: NDArray[np.float32] | None = None
+    bit_depth: int = 8
+    icc: bytes | None = None
+    exif: bytes | None = None
+    format: str = "PNG"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, pixels."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    def signed(self, software: str) -> Picture:
+        """A copy whose EXIF names ``software`` as its maker (tag Software, 0x0131)."""
+        exif = Image.Exif()
+        if self.exif is not None:
+            exif.load(self.exif)
+        exif[_SOFTWARE] = software
+        return replace(self, exif=exif.tobytes())

@@ -1,0 +1,233 @@
+"""Reading a picture: everything the project can keep, and a named refusal of everything else."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tudsr.errors import ImageError
+from tudsr.images.metadata import grey_to_srgb, kept_exif, profile_space, srgb_from_cmyk
+from tudsr.images.picture import Picture
+
+MAX_PIXELS = 100_000_000
+MIN_SIDE_PX = 8
+
+# Pillow identifies just these: fewer decoders are fewer ways to be attacked.
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "GIF", "BMP")
+_KNOWN = "JPEG, PNG, WebP, TIFF, GIF or BMP"
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*", b"GIF8")
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, TypeError)
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _EXTRA_SAMPLES, _ORIENTATION = 258, 262, 338, 274
+
+# Our own limit is checked first, in the header; Pillow's advice on stderr would only repeat it.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+def read_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decode a JPEG, PNG, WebP, TIFF, GIF or BMP picture, upright, with what belongs to it.
+
+    8 and 16 bits a sample, grey, palette, RGB, and transparency are kept; CMYK and grey with a
+    profile of their own become sRGB. EXIF keeps its descriptive tags, not its thumbnail; XMP, IPTC
+    and unreadable EXIF are left out.
+
+    Args:
+        source: a file, or its contents.
+        max_pixels: largest H x W; checked in the header before anything is decoded. Pillow's own
+            limit of 178 million stays above it.
+
+    Raises:
+        ImageError: with ``code`` one of ``not_found``, ``not_readable``, ``empty``,
+            ``not_an_image``, ``truncated`` (or otherwise damaged), ``too_large``, ``too_small``,
+            ``animated``, ``unsupported_mode``, ``cmyk``.
+    """
+    name = "the picture" if isinstance(source, bytes) else str(source)
+    data = source if isinstance(source, bytes) else _contents(Path(source), max_pixels)
+    if not data:
+        raise ImageError("empty", f"{name} is empty (0 bytes): give a {_KNOWN} picture")
+    with _opened(data, name, max_pixels) as image:
+        _check_header(image, name, max_pixels)
+        deep = _is_16_bit(image, name)
+        # Pillow turns a TIFF upright as it decodes, so its own tag must be asked for before.
+        tag = _orientation(image) if deep and image.format == "TIFF" else None
+        _decode(image, name)
+        tag = tag or _orientation(image)
+        samples, icc = _samples_16(data, image, name) if deep else _samples_8(image, name)
+        exif = kept_exif(image)
+        fmt = "JPEG" if image.format == "MPO" else str(image.format)
+    return _picture(_upright(samples, tag), 16 if deep else 8, icc, exif, fmt)
+
+
+def _contents(path: Path, max_pixels: int) -> bytes:
+    if not path.exists():
+        raise ImageError("not_found", f"no file {path}: check the path")
+    if not path.is_file():
+        raise ImageError("not_readable", f"{path} is not a file: give a {_KNOWN} picture")
+    try:
+        # A stored picture takes at most 8 bytes a pixel; twice that leaves room for metadata.
+        if path.stat().st_size > max(16 * max_pixels, 1 << 20):
+            raise ImageError(
+                "too_large",
+                f"{path} has {path.stat().st_size} bytes, more than a picture of {max_pixels} "
+                "pixels can have: reduce it or raise the limit",
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(
+            "not_readable", f"cannot read {path}: {error.strerror or error}; check its permissions"
+        ) from None
+
+
+def _opened(data: bytes, name: str, max_pixels: int) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=_FORMATS)
+    except Image.DecompressionBombError:
+        raise ImageError("too_large", _too_large(name, "more", max_pixels)) from None
+    except _DAMAGED:
+        if data.startswith(_SIGNATURES):
+            raise ImageError("truncated", _damaged(name, "its header cannot be read")) from None
+        raise ImageError("not_an_image", f"{name} is not a {_KNOWN} picture: convert it") from None
+
+
+def _check_header(image: Image.Image, name: str, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError("too_large", _too_large(name, f"{width} x {height}", max_pixels))
+    if min(width, height) < MIN_SIDE_PX:
+        raise ImageError(
+            "too_small",
+            f"{name} is {width} x {height}: each side must have at least {MIN_SIDE_PX} pixels",
+        )
+    # A phone's MPO holds a preview beside the photograph, not an animation.
+    try:
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    except _DAMAGED as error:
+        raise ImageError("truncated", _damaged(name, error)) from None
+    if frames > 1:
+        raise ImageError(
+            "animated", f"{name} has {frames} frames or pages: save the one you want by itself"
+        )
+
+
+def _is_16_bit(image: Image.Image, name: str) -> bool:
+    """Whether samples have 16 bits; refuses what could only be kept by losing something."""
+    bits = _header_bits(image)
+    plain = image.mode in ("I;16", "I;16B", "RGB", "RGBA", "RGBX")
+    if bits == 16 and plain and image.format in ("PNG", "TIFF"):
+        if image.format == "PNG" or _plain_tiff(image):
+            return True
+    elif bits <= 8 and image.mode in _MODES_8:
+        return False
+    raise ImageError(
+        "unsupported_mode",
+        f"{name} is a {image.format} of mode {image.mode} with {bits} bits a sample: save it as "
+        "grey or RGB of 8 or 16 bits",
+    )
+
+
+_MODES_8 = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "CMYK")
+
+
+def _header_bits(image: Image.Image) -> int:
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,)))  # pyright: ignore
+    if image.format == "PNG" and image.fp is not None:
+        return _png_bits(image.fp)
+    return 8
+
+
+def _png_bits(stream: object) -> int:
+    """Bit depth from IHDR, which is always a PNG's first chunk: byte 24."""
+    assert isinstance(stream, io.BytesIO)
+    return stream.getbuffer()[24]
+
+
+def _plain_tiff(image: Image.Image) -> bool:
+    """Grey (black is 0) or RGB, with straight alpha if any: what OpenCV decodes unchanged."""
+    tags = image.tag_v2  # pyright: ignore
+    return tags.get(_PHOTOMETRIC) in (1, 2) and 1 not in tags.get(_EXTRA_SAMPLES, ())
+
+
+def _decode(image: Image.Image, name: str) -> None:
+    try:
+        image.load()
+    except MemoryError:
+        raise ImageError("too_large", f"{name} does not fit in memory: reduce it") from None
+    except _DAMAGED as error:
+        raise ImageError("truncated", _damaged(name, error)) from None
+
+
+def _samples_8(image: Image.Image, name: str) -> tuple[NDArray[np.float32], bytes | None]:
+    """(H, W, 3 or 4) in [0, 1], and the profile that describes them."""
+    icc = image.info.get("icc_profile")
+    if image.mode == "CMYK":
+        return _unit(np.asarray(srgb_from_cmyk(image, icc, name))), None
+    upright_mode = "RGBA" if image.has_transparency_data else "RGB"
+    grey = image.mode in ("1", "L", "LA", "La")
+    samples = _unit(np.asarray(image.convert(upright_mode)))
+    if grey and profile_space(icc) == b"GRAY":
+        return grey_to_srgb(samples, icc or b""), None
+    return samples, icc
+
+
+def _samples_16(
+    data: bytes, image: Image.Image, name: str
+) -> tuple[NDArray[np.float32], bytes | None]:
+    """The same for 16-bit samples, which Pillow would cut down to 8 and OpenCV keeps."""
+    import cv2
+
+    raw = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if raw is None or raw.dtype != np.uint16:
+        raise ImageError(
+            "unsupported_mode",
+            f"{name} is a 16-bit {image.format} of an unusual layout: save it as a plain 16-bit PNG",
+        )
+    icc = image.info.get("icc_profile")
+    bgr = raw if raw.ndim == 3 else np.repeat(raw[:, :, None], 3, axis=2)
+    samples = _unit(bgr[:, :, [2, 1, 0, 3][: bgr.shape[2]]])
+    if raw.ndim == 2 and profile_space(icc) == b"GRAY":
+        return grey_to_srgb(samples, icc or b""), None
+    return samples, icc
+
+
+def _unit(samples: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.float32]:
+    return samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
+
+
+def _picture(
+    samples: NDArray[np.float32], depth: int, icc: bytes | None, exif: bytes | None, fmt: str
+) -> Picture:
+    pixels = np.ascontiguousarray(samples[:, :, :3])
+    alpha = np.ascontiguousarray(samples[:, :, 3]) if samples.shape[2] == 4 else None
+    return Picture(pixels, alpha, depth, icc, exif, fmt)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except _DAMAGED:
+        return 1
+
+
+def _upright(samples: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:
+    """Undo the camera's turn: EXIF 2.32, tag 0x0112, values 1 to 8."""
+    if orientation in (5, 6, 7, 8):
+        samples = samples.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        samples = samples[::-1]
+    if orientation in (2, 3, 6, 7):
+        samples = samples[:, ::-1]
+    return samples
+
+
+def _too_large(name: str, size: str, max_pixels: int) -> str:
+    return f"{name} has {size} pixels, the limit is {max_pixels}: reduce it or cut it in parts"
+
+
+def _damaged(name: str, reason: object) -> str:
+    return f"{name} is damaged or cut off ({reason}): fetch or export it again"

@@ -1,0 +1,45 @@
+"""Bicubic resizing of float images, the same everywhere in the project."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tudsr.errors import ImageError
+
+
+def bicubic_resize(image: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Resize with Keys' cubic kernel (a = -0.5), antialiased where a side shrinks.
+
+    This is Pillow's bicubic in floating point: pixel centres at half-integers, the kernel
+    stretched by the reduction factor, weights renormalised at the borders. The result overshoots
+    [0, 1] at sharp edges; whoever stores it clips.
+
+    Args:
+        image: (H, W) or (H, W, C) of any range.
+        height: rows of the result, at least 1.
+        width: columns of the result, at least 1.
+
+    Returns:
+        (height, width) or (height, width, C), float32.
+
+    Raises:
+        ImageError: ``empty`` for a side of zero in the image or in the wanted size.
+    """
+    if min(height, width, *image.shape[:2]) < 1:
+        raise ImageError(
+            "empty", f"cannot resize {image.shape[:2]} to {(height, width)}: every side must be > 0"
+        )
+    pixels = np.asarray(image, np.float32)
+    if pixels.shape[:2] == (height, width):
+        return pixels.copy()
+    if pixels.ndim == 2:
+        return _resize_plane(pixels, height, width)
+    planes = [_resize_plane(pixels[:, :, c], height, width) for c in range(pixels.shape[2])]
+    return np.stack(planes, axis=2)
+
+
+def _resize_plane(plane: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    source = Image.fromarray(np.ascontiguousarray(plane))
+    return np.asarray(source.resize((width, height), Image.Resampling.BICUBIC), np.float32)

@@ -1,0 +1,200 @@
+"""The frozen part of TUDSR: codec, UNet, noise schedule and prompt embedding, and one step of it.
+
+A base is a folder in diffusers' layout: ``unet/``, ``scheduler/``, ``vae/`` and, of our own,
+``prompt.safetensors`` (so that no text encoder is needed) and ``base.json`` (where it came from).
+SD2.1-base and the small base go through the same code; only the codec's class differs.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from tudsr.errors import ModelError
+from tudsr.images.atomic import write_json, writing_dir
+from tudsr.model.codec import KlCodec, PixelUnshuffleCodec, load_codec
+from tudsr.profile import BaseSettings
+from tudsr.provenance import file_sha256
+
+TRAIN_STEPS = 1000
+
+# Down and up blocks without attention: on 32 x 32 latents it costs more than it gives
+# (docs/log.md). The middle block keeps self- and cross-attention, as SD has them everywhere.
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "smoke": {"factor": 4, "scale": 8.0, "channels": (16, 32), "layers": 1, "groups": 8},
+    "small": {"factor": 4, "scale": 8.0, "channels": (64, 128, 128), "layers": 1, "groups": 16},
+}
+PROMPT_WIDTH = 32
+
+
+class Base(nn.Module):
+    """Codec, UNet, schedule and prompt embedding, with the paper's one-step formula.
+
+    Attributes:
+        codec: images in [-1, 1] to latents and back.
+        unet: predicts epsilon; stage adapters are put into it.
+        prompt: (1, L, D) embedding of the one prompt used, empty in the paper's setting.
+        alphas_cumprod: (1000,) the schedule's cumulative alphas, float64.
+        info: content of ``base.json``, or empty.
+    """
+
+    prompt: Tensor
+    alphas_cumprod: Tensor
+
+    def __init__(
+        self,
+        codec: PixelUnshuffleCodec | KlCodec,
+        unet: UNet2DConditionModel,
+        scheduler: DDPMScheduler,
+        prompt: Tensor,
+        info: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.codec = codec
+        self.unet = unet
+        self.scheduler = scheduler
+        self.info = info or {}
+        self.register_buffer("prompt", prompt)
+        # float64 from the betas: the closed form, not the scheduler's float32 product.
+        betas = scheduler.betas.double()
+        self.register_buffer("alphas_cumprod", torch.cumprod(1 - betas, 0))
+
+    @property
+    def size_multiple(self) -> int:
+        """Sides of an image must be multiples of this many pixels."""
+        halvings = len(self.unet.config["block_out_channels"]) - 1
+        return self.codec.factor * 2**halvings
+
+    def predict_epsilon(self, latents: Tensor, timesteps: Tensor | int) -> Tensor:
+        """B(z, t, c) of Eq. 1: (B, C, h, w) latents to epsilon of the same shape."""
+        prompt = self.prompt.to(latents.dtype).expand(latents.shape[0], -1, -1)
+        t = torch.as_tensor(timesteps, device=latents.device)
+        return cast(Tensor, self.unet(latents, t, prompt, return_dict=False)[0])
+
+    def one_step(self, z_lr: Tensor, timestep: int) -> Tensor:
+        """z_H = (z_L - sqrt(1 - abar_t) B(z_L, t, c)) / sqrt(abar_t) (paper, Eq. 1).
+
+        ``z_lr`` (B, C, h, w) is fed as it is: no noise is added to it.
+        """
+        abar = float(self.alphas_cumprod[timestep])
+        epsilon = self.predict_epsilon(z_lr, timestep)
+        return (z_lr - (1 - abar) ** 0.5 * epsilon) / abar**0.5
+
+    def restore(self, images: Tensor, timestep: int) -> Tensor:
+        """Encode, one step, decode: (B, 3, H, W) in [0, 1] to the same shape, not clamped.
+
+        H and W must be multiples of ``size_multiple``.
+        """
+        z_lr = self.codec.encode(images * 2 - 1)
+        return (self.codec.decode(self.one_step(z_lr, timestep)) + 1) / 2
+
+
+def random_base(arch: str, seed: int) -> Base:
+    """A base of ours with random weights, the same for the same seed."""
+    plan = ARCHITECTURES[arch]
+    levels = len(plan["channels"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        unet = UNet2DConditionModel(
+            sample_size=32,
+            in_channels=3 * plan["factor"] ** 2,
+            out_channels=3 * plan["factor"] ** 2,
+            down_block_types=("DownBlock2D",) * levels,
+            up_block_types=("UpBlock2D",) * levels,
+            block_out_channels=plan["channels"],
+            layers_per_block=plan["layers"],
+            norm_num_groups=plan["groups"],
+            attention_head_dim=plan["groups"],
+            cross_attention_dim=PROMPT_WIDTH,
+        )
+    codec = PixelUnshuffleCodec(plan["factor"], plan["scale"])
+    base = Base(codec, unet, _schedule(), torch.zeros(1, 1, PROMPT_WIDTH), {"arch": arch})
+    return _frozen(base)
+
+
+def load_base(settings: BaseSettings) -> Base:
+    """The base a profile asks for, frozen and in evaluation mode, float32.
+
+    Raises:
+        ModelError: no such folder, a file missing or damaged, or a base that does not predict
+            epsilon (the one-step formula is wrong for it).
+    """
+    if settings.random_seed is not None:
+        return random_base(settings.arch, settings.random_seed)
+    folder = Path(settings.source)
+    if not folder.is_dir():
+        raise ModelError(
+            f"no base at {settings.source!r}: run `dvc pull` to fetch the one that comes with the "
+            "project, `tudsr base train` to make one, or set base.source to a folder"
+        )
+    return _frozen(load_base_folder(folder))
+
+
+def load_base_folder(folder: Path) -> Base:
+    """Read a base in diffusers' layout."""
+    info = _read_json(folder / "base.json") if (folder / "base.json").is_file() else {}
+    for name, expected in info.get("files", {}).items():
+        if not (folder / name).is_file() or file_sha256(folder / name) != expected:
+            raise ModelError(f"{folder / name} is missing or damaged: run `dvc pull` again")
+    scheduler_config = _read_json(folder / "scheduler" / "scheduler_config.json")
+    kind = scheduler_config.get("prediction_type", "epsilon")
+    if kind != "epsilon":
+        raise ModelError(
+            f"{folder} predicts {kind!r}, but the one-step formula needs 'epsilon': use "
+            "SD2.1-base (512), not SD2.1 (768)"
+        )
+    try:
+        scheduler = DDPMScheduler.from_pretrained(str(folder / "scheduler"))
+        unet = UNet2DConditionModel.from_pretrained(
+            str(folder / "unet"), use_safetensors=True, torch_dtype=torch.float32
+        )
+        prompt = load_file(folder / "prompt.safetensors")["prompt"]
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise ModelError(f"{folder} is not a complete base in diffusers' layout: {error}") from None
+    return Base(load_codec(folder / "vae"), unet, scheduler, prompt.float(), info)
+
+
+def save_base(base: Base, folder: Path, info: dict[str, Any], dtype: torch.dtype) -> None:
+    """Write a base of ours in diffusers' layout, with SHA-256 of every file in ``base.json``."""
+    with writing_dir(folder) as temporary:
+        nn.Module.to(base.unet, dtype).save_pretrained(temporary / "unet")
+        nn.Module.to(base.unet, torch.float32)
+        base.scheduler.save_pretrained(str(temporary / "scheduler"))
+        base.codec.save(temporary / "vae")
+        save_file({"prompt": base.prompt.contiguous()}, temporary / "prompt.safetensors")
+        files = {
+            str(p.relative_to(temporary)): file_sha256(p)
+            for p in sorted(temporary.rglob("*"))
+            if p.is_file()
+        }
+        write_json(temporary / "base.json", {**info, "files": files})
+
+
+def _schedule() -> DDPMScheduler:
+    """SD's schedule: scaled-linear betas from 0.00085 to 0.012 in 1000 steps, epsilon."""
+    return DDPMScheduler(
+        num_train_timesteps=TRAIN_STEPS,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="epsilon",
+        clip_sample=False,
+    )
+
+
+def _frozen(base: Base) -> Base:
+    return base.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from None

@@ -1,0 +1,120 @@
+"""The generator's losses: edge-aware DISTS, adversarial BCE and L1 (paper, Eq. 5-9)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tudsr.model.published import dists_alpha_beta
+from tudsr.model.trunks import load_trunk, normalise
+
+# DISTS' stabilising constants (Ding et al. 2020, Eq. 3 and 4).
+_C1 = _C2 = 1e-6
+
+
+class StagedTrunk(nn.Module):
+    """VGG16 with DISTS' L2 pooling: images (B, 3, H, W) in [0, 1] to its five stages' features."""
+
+    blur: Tensor
+
+    def __init__(self, trunk: nn.Sequential) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(_split_at_pools(trunk))
+        hanning = torch.tensor([0.25, 0.5, 0.25])
+        self.register_buffer("blur", torch.outer(hanning, hanning))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Features after relu1_2, 2_2, 3_3, 4_3 and 5_3."""
+        x = normalise(images).contiguous(memory_format=torch.channels_last)
+        features: list[Tensor] = []
+        for index, stage in enumerate(self.stages):
+            x = stage(self._l2_pool(x) if index else x)
+            features.append(x)
+        return features
+
+    def _l2_pool(self, x: Tensor) -> Tensor:
+        """Blurred, halved root mean square (Henaff & Simoncelli 2016), as DISTS uses it."""
+        kernel = self.blur.to(x.dtype).expand(x.shape[1], 1, 3, 3)
+        pooled = F.conv2d(x * x, kernel, stride=2, padding=1, groups=x.shape[1])
+        return (pooled + 1e-12).sqrt()
+
+
+@lru_cache(maxsize=4)
+def staged_trunk(name: str, path: str | None = None) -> StagedTrunk:
+    """One frozen trunk a name, so that losses and critic can share its features."""
+    return StagedTrunk(load_trunk(name, path)).eval().requires_grad_(False)
+
+
+class Dists(nn.Module):
+    """DISTS (Ding et al. 2020) with its published weights on a trunk's features."""
+
+    alpha: Tensor
+    beta: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        alpha, beta = (torch.from_numpy(w).float().flatten() for w in dists_alpha_beta())
+        total = alpha.sum() + beta.sum()
+        self.register_buffer("alpha", alpha / total)
+        self.register_buffer("beta", beta / total)
+
+    def forward(
+        self, x: Tensor, y: Tensor, x_features: Sequence[Tensor], y_features: Sequence[Tensor]
+    ) -> Tensor:
+        """(B,) distances of images ``x`` and ``y`` (B, 3, H, W), given their trunk features."""
+        terms: list[Tensor] = []
+        start = 0
+        for fx, fy in zip([x, *x_features], [y, *y_features], strict=True):
+            channels = slice(start, start := start + fx.shape[1])
+            terms.append(_similarity(fx.float(), fy.float(), self.alpha[channels], self.beta[channels]))
+        return 1 - torch.stack(terms).sum(0)
+
+
+def sobel(images: Tensor) -> Tensor:
+    """S(x): the edge magnitude of the channel mean, (B, 3, H, W) to three equal channels."""
+    grey = F.pad(images.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    kernel = torch.tensor(
+        [[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]],
+        device=images.device,
+        dtype=images.dtype,
+    )
+    gradients = F.conv2d(grey, torch.stack([kernel, kernel.T])[:, None])
+    magnitude = (gradients.square().sum(1, keepdim=True) + 1e-6).sqrt()
+    return magnitude.expand(-1, 3, -1, -1)
+
+
+def bce(logit_maps: Sequence[Tensor], target: float) -> Tensor:
+    """Mean over levels of binary cross-entropy against a soft label (paper, Eq. 6-8).
+
+    Sigmoid and BCE of the paper's heads are taken together, on logits.
+    """
+    losses = [
+        F.binary_cross_entropy_with_logits(m.float(), torch.full_like(m, target, dtype=torch.float))
+        for m in logit_maps
+    ]
+    return torch.stack(losses).mean()
+
+
+def _split_at_pools(trunk: nn.Sequential) -> list[nn.Sequential]:
+    stages: list[list[nn.Module]] = [[]]
+    for layer in trunk:
+        if isinstance(layer, nn.MaxPool2d):
+            stages.append([])
+        else:
+            stages[-1].append(layer)
+    return [nn.Sequential(*layers) for layers in stages if layers]
+
+
+def _similarity(fx: Tensor, fy: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+    """Weighted texture and structure similarity of one stage, (B,)."""
+    mean_x, mean_y = fx.mean((2, 3)), fy.mean((2, 3))
+    var_x = (fx - mean_x[:, :, None, None]).square().mean((2, 3))
+    var_y = (fy - mean_y[:, :, None, None]).square().mean((2, 3))
+    cov = (fx * fy).mean((2, 3)) - mean_x * mean_y
+    texture = (2 * mean_x * mean_y + _C1) / (mean_x.square() + mean_y.square() + _C1)
+    structure = (2 * cov + _C2) / (var_x + var_y + _C2)
+    return (alpha * texture + beta * structure).sum(1)

@@ -1,0 +1,86 @@
+"""The torch runtime of the upscaler: one tile through one stage."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from numpy.typing import NDArray
+
+from tudsr.model.adapters import load_adapter
+from tudsr.model.base import Base, load_base, load_base_folder
+from tudsr.profile import BaseSettings, RuntimeSettings
+from tudsr.train.device import autocast, pick_device
+
+# Up to this many UNet parameters each stage gets a copy with its adapter merged, which runs faster;
+# above, one UNet is kept and its adapters are switched.
+_MERGE_BELOW = 100_000_000
+
+
+class TorchRuntime:
+    """Restores tiles with the base and the two adapters.
+
+    Attributes:
+        size_multiple: sides of a tile must be multiples of this many pixels.
+    """
+
+    def __init__(self, base: Base, adapters: dict[int, Path], settings: RuntimeSettings) -> None:
+        self.settings = settings
+        self.device = pick_device(settings)
+        self.size_multiple = base.size_multiple
+        self.base = base.eval().requires_grad_(False)
+        self.timesteps: dict[int, int] = {}
+        self.unets: dict[int, UNet2DConditionModel] = {}
+        merge = sum(p.numel() for p in base.unet.parameters()) < _MERGE_BELOW
+        for stage, path in adapters.items():
+            unet = copy.deepcopy(base.unet) if merge else base.unet
+            self.timesteps[stage] = load_adapter(path, unet, f"stage{stage}")
+            self.unets[stage] = _merged(unet) if merge else unet
+        self.merged = merge
+        for unet in self.unets.values():
+            unet.requires_grad_(False).to(self.device)
+        self.base.to(self.device)
+
+    @torch.inference_mode()
+    def restore(self, image: NDArray[np.float32], stage: int) -> NDArray[np.float32]:
+        """(H, W, 3) in [0, 1] through stage 1 or 2, to the same shape and range."""
+        self.base.unet = self.unets[stage]
+        if not self.merged:
+            self.base.unet.set_adapter(f"stage{stage}")
+        pixels = np.ascontiguousarray(image.transpose(2, 0, 1))[None]
+        tensor = torch.from_numpy(pixels).to(self.device)
+        tensor = tensor.contiguous(memory_format=torch.channels_last)
+        with autocast(self.device, self.settings):
+            restored = self.base.restore(tensor, self.timesteps[stage])
+        restored = restored.float().clamp(0, 1)[0].permute(1, 2, 0).contiguous()
+        return cast("NDArray[np.float32]", restored.cpu().numpy())
+
+
+def load_runtime(
+    bundle: Path, device: str = "auto", precision: str = "auto"
+) -> TorchRuntime:
+    """The runtime of a released bundle (see ``tudsr.release.bundle``); hashes are checked."""
+    from tudsr.release.bundle import load_bundle
+
+    manifest = load_bundle(bundle)
+    folder = bundle / "base" if manifest.base.included else Path(manifest.base.source)
+    settings = RuntimeSettings.model_validate({"device": device, "precision": precision})
+    adapters = {stage: bundle / f"adapter{stage}.safetensors" for stage in (1, 2)}
+    return TorchRuntime(load_base_folder(folder), adapters, settings)
+
+
+def training_runtime(
+    base: BaseSettings, adapters: dict[int, Path], settings: RuntimeSettings
+) -> TorchRuntime:
+    """The runtime of adapters that are not released yet, on the base of a profile."""
+    return TorchRuntime(load_base(base), adapters, settings)
+
+
+def _merged(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    unet.fuse_lora()
+    unet.unload_lora()
+    return unet.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

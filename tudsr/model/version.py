@@ -1,0 +1,33 @@
+"""The identity of a base, without loading it (and without torch)."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from tudsr.errors import ModelError
+from tudsr.profile import BaseSettings
+from tudsr.provenance import file_sha256
+
+
+def base_version(settings: BaseSettings) -> str:
+    """SHA-256 of a base's ``base.json`` (which holds every file's hash), or its random recipe.
+
+    Raises:
+        ModelError: no base there.
+    """
+    if settings.random_seed is not None:
+        return f"random-{settings.arch}-{settings.random_seed}"
+    folder = Path(settings.source)
+    if (folder / "base.json").is_file():
+        return file_sha256(folder / "base.json")
+    if not (folder / "unet").is_dir():
+        raise ModelError(
+            f"no base at {settings.source!r}: run `dvc pull` to fetch the one that comes with the "
+            "project, `tudsr train base` to make one, or set base.source to a folder"
+        )
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(folder)} {file_sha256(file)}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,44 @@
+"""One MLflow run per pipeline run, whichever process or node a step runs in."""
+
+from __future__ import annotations
+
+import os
+
+from tudsr.places import outputs_dir
+
+_RUN_TAG = "tudsr.pipeline_run"
+
+
+def tracking_uri() -> str:
+    """``MLFLOW_TRACKING_URI``, else a SQLite file under ``outputs/``."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    outputs_dir().mkdir(parents=True, exist_ok=True)
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{outputs_dir() / 'mlflow.db'}"
+
+
+def experiment_id(name: str) -> str:
+    """The experiment of this name, made on first use."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri())
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    remote = "MLFLOW_TRACKING_URI" in os.environ
+    location = None if remote else (outputs_dir() / "mlartifacts").resolve().as_uri()
+    return client.create_experiment(name, artifact_location=location)
+
+
+def run_for(pipeline_run: str, experiment: str, tags: dict[str, str] | None = None) -> str:
+    """The id of the MLflow run that belongs to a pipeline run, made on first use."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri())
+    experiment_key = experiment_id(experiment)
+    found = client.search_runs([experiment_key], f"tags.`{_RUN_TAG}` = '{pipeline_run}'")
+    if found:
+        return str(found[0].info.run_id)
+    run = client.create_run(
+        experiment_key, run_name=pipeline_run, tags={_RUN_TAG: pipeline_run, **(tags or {})}
+    )
+    return str(run.info.run_id)

@@ -1,0 +1,165 @@
+"""What both stages share: a generator's and a critic's step on one R x R micro-batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from diffusers.training_utils import EMAModel
+from torch import Tensor
+
+from tudsr.model.adapters import adapter_parameters
+from tudsr.model.base import Base
+from tudsr.model.critic import Critic
+from tudsr.model.losses import Dists, bce, sobel, staged_trunk
+from tudsr.profile import RuntimeSettings, StageSettings
+from tudsr.train.checkpoint import load_optimizer_tensors, optimizer_tensors
+from tudsr.train.device import autocast
+
+
+class AdversarialStep:
+    """Trains one adapter against one critic (the body of the paper's Alg. 1 and 2).
+
+    ``accumulate`` runs forward and backward on a micro-batch, generator first with the critic
+    frozen, then the critic on detached pictures; ``apply`` takes both optimizer steps.
+    """
+
+    def __init__(
+        self, base: Base, adapter: str, settings: StageSettings, runtime: RuntimeSettings, seed: int
+    ) -> None:
+        self.base, self.adapter, self.settings, self.runtime = base, adapter, settings, runtime
+        self.device = base.prompt.device
+        self.critic = Critic(settings.critic, seed).to(self.device)
+        self.dists = Dists().to(self.device)
+        self.trunk = staged_trunk(settings.loss.trunk, settings.loss.trunk_path).to(self.device)
+        self.parameters = adapter_parameters(base.unet, adapter)
+        self.heads = list(self.critic.heads.parameters())
+        self.optimizer = self._adamw(self.parameters, settings.lr)
+        self.critic_optimizer = self._adamw(self.heads, settings.critic.lr)
+        self.ema = EMAModel(self.parameters, decay=settings.ema)
+
+    def accumulate(self, lr: Tensor, hr: Tensor, images_seen: int, share: float) -> dict[str, Tensor]:
+        """Add ``share`` of this micro-batch's gradients; (B, 3, R, R) images in [0, 1]."""
+        rng = torch.Generator().manual_seed(images_seen)
+        with autocast(self.device, self.runtime):
+            restored = self.base.restore(lr, self.settings.timestep).float()
+        l1 = F.l1_loss(restored, hr)
+        losses = {"loss_l1": l1.detach()}
+        total = self.settings.loss.l1 * l1
+        fakes: list[Tensor] = []
+        reals: list[Tensor] = []
+        if images_seen >= self.settings.loss.l1_only_images:
+            term, more, fakes, reals = self._perceptual_and_gan(restored, hr, rng)
+            total, losses = total + term, losses | more
+        (total * share).backward()
+        losses["loss_total"] = total.detach()
+        if fakes:
+            losses["loss_critic"] = self._critic_backward(fakes, reals, share)
+        return losses
+
+    def apply(self, rate: float) -> None:
+        """One AdamW step of the adapter and, if it has gradients, of the critic."""
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
+        self._step(self.optimizer, self.settings.lr * rate)
+        if any(p.grad is not None for p in self.heads):
+            torch.nn.utils.clip_grad_norm_(self.heads, self.settings.clip_norm)
+            self._step(self.critic_optimizer, self.settings.critic.lr * rate)
+        self.ema.step(self.parameters)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Adapter, its average, heads and both optimizers."""
+        named = {f"lora.{i}": p for i, p in enumerate(self.parameters)}
+        averaged = {f"ema.{i}": p for i, p in enumerate(self.ema.shadow_params)}
+        heads = {f"heads.{k}": v for k, v in self.critic.heads.state_dict().items()}
+        step = {"ema_step": torch.tensor(self.ema.optimization_step)}
+        moments = optimizer_tensors("adamw", self.optimizer)
+        critic = optimizer_tensors("critic", self.critic_optimizer)
+        return {**named, **averaged, **heads, **step, **moments, **critic}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over a checkpoint."""
+        with torch.no_grad():
+            for i, parameter in enumerate(self.parameters):
+                parameter.copy_(tensors[f"lora.{i}"])
+                self.ema.shadow_params[i].copy_(tensors[f"ema.{i}"])
+        heads = {k.removeprefix("heads."): v for k, v in tensors.items() if k.startswith("heads.")}
+        self.critic.heads.load_state_dict(heads)
+        self.ema.optimization_step = int(tensors["ema_step"])
+        load_optimizer_tensors("adamw", self.optimizer, tensors)
+        load_optimizer_tensors("critic", self.critic_optimizer, tensors)
+
+    def _perceptual_and_gan(
+        self, restored: Tensor, hr: Tensor, rng: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor], list[Tensor], list[Tensor]]:
+        """Weighted EA-DISTS and GAN terms, their figures, and features for the critic's turn.
+
+        With ``alternate_edges`` a fair coin picks the edge term, or the plain term and the critic;
+        what is picked counts double, so the expectation is that of both.
+        """
+        weights = self.settings.loss
+        heads_turn, edges_turn, factor = True, True, 1.0
+        if weights.alternate_edges:
+            edges_turn = bool(torch.rand((), generator=rng) < 0.5)
+            heads_turn, factor = not edges_turn, 2.0
+        total, figures = restored.new_zeros(()), dict[str, Tensor]()
+        fakes: list[Tensor] = []
+        reals: list[Tensor] = []
+        if heads_turn:
+            features, hr_features = self._features(restored), self._features(hr)
+            plain = self.dists(restored, hr, features, hr_features).mean()
+            fakes, reals = self._critic_features(restored, hr, features, hr_features, rng)
+            gan = self._generator_bce(fakes)
+            total = total + factor * (weights.ea_dists * plain + weights.gan * gan)
+            figures |= {"loss_dists": plain.detach(), "loss_gan": gan.detach()}
+        if edges_turn:
+            edges, hr_edges = sobel(restored), sobel(hr)
+            pair = self._features(edges), self._features(hr_edges)
+            edge_term = self.dists(edges, hr_edges, *pair).mean()
+            total = total + factor * weights.ea_dists * edge_term
+            figures["loss_dists_edges"] = edge_term.detach()
+        return total, figures, fakes, reals
+
+    def _features(self, images: Tensor) -> list[Tensor]:
+        with autocast(self.device, self.runtime):
+            return self.trunk(images)
+
+    def _critic_features(
+        self,
+        restored: Tensor,
+        hr: Tensor,
+        features: list[Tensor],
+        hr_features: list[Tensor],
+        rng: torch.Generator,
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The critic's view of both; the loss' own features where trunk and view are the same."""
+        if self.critic.trunk is self.trunk and not self.critic.augment:
+            return features, hr_features
+        with autocast(self.device, self.runtime):
+            return self.critic.features(restored, rng), self.critic.features(hr, rng)
+
+    def _generator_bce(self, fakes: list[Tensor]) -> Tensor:
+        """The adversarial term with the heads frozen, so that no gradient is left in them."""
+        self.critic.heads.requires_grad_(False)
+        with autocast(self.device, self.runtime):
+            loss = bce(self.critic(fakes), self.settings.loss.real_target)
+        self.critic.heads.requires_grad_(True)
+        return loss
+
+    def _critic_backward(self, fakes: list[Tensor], reals: list[Tensor], share: float) -> Tensor:
+        """L_D = (L_real + L_fake) / 2 on detached features (paper, Eq. 7-8)."""
+        with autocast(self.device, self.runtime):
+            fake = bce(self.critic([f.detach() for f in fakes]), 0.0)
+            real = bce(self.critic([f.detach() for f in reals]), self.settings.loss.real_target)
+        loss = (fake + real) / 2
+        (loss * share).backward()
+        return loss.detach()
+
+    def _adamw(self, parameters: list[torch.nn.Parameter], lr: float) -> torch.optim.AdamW:
+        return torch.optim.AdamW(parameters, lr=lr, weight_decay=self.settings.weight_decay)
+
+    def _step(self, optimizer: torch.optim.Optimizer, lr: float) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+        optimizer.zero_grad()

@@ -1,0 +1,68 @@
+"""``tudsr train …``: each training on its own, with the settings of a profile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Train the base or one of the stages alone.", no_args_is_help=True)
+
+ProfileName = Annotated[str, typer.Option("--profile", help="profile name or .yaml file")]
+Out = Annotated[Path, typer.Option(help="where the result goes")]
+Work = Annotated[Path, typer.Option(help="checkpoints and figures; a killed run goes on from here")]
+
+
+@app.command()
+def base(
+    out: Out = Path("models/base"),
+    work: Work = Path("outputs/train/base"),
+    profile: ProfileName = "tiny",
+) -> None:
+    """Pre-train a small base on the training photographs."""
+    from tudsr.profile import load_profile
+    from tudsr.train.pretrain import pretrain_base
+
+    settings = load_profile(profile)
+    pretrain_base(settings, _train_photos(settings.data.root), out, work)
+    typer.echo(f"base written to {out}")
+
+
+@app.command()
+def stage1(
+    out: Out = Path("outputs/train/adapter1"),
+    work: Work = Path("outputs/train/stage1"),
+    profile: ProfileName = "tiny",
+) -> None:
+    """Train adapter 1 at R (the paper's algorithm 1)."""
+    from tudsr.profile import load_profile
+    from tudsr.train.stages import train_stage1
+
+    settings = load_profile(profile)
+    train_stage1(settings, _train_photos(settings.data.root), out, work)
+    typer.echo(f"adapter 1 written to {out}")
+
+
+@app.command()
+def stage2(
+    adapter1: Annotated[Path, typer.Option(help="stage 1's result")] = Path(
+        "outputs/train/adapter1/adapter.safetensors"
+    ),
+    out: Out = Path("outputs/train/adapter2"),
+    work: Work = Path("outputs/train/stage2"),
+    profile: ProfileName = "tiny",
+) -> None:
+    """Train adapter 2 at N·R on chunks (the paper's algorithm 2)."""
+    from tudsr.profile import load_profile
+    from tudsr.train.stages import train_stage2
+
+    settings = load_profile(profile)
+    train_stage2(settings, _train_photos(settings.data.root), adapter1, out, work)
+    typer.echo(f"adapter 2 written to {out}")
+
+
+def _train_photos(root: str) -> list[Path]:
+    from tudsr.data.photos import list_photographs
+
+    return [photo.path for photo in list_photographs(Path(root)) if photo.split == "train"]

@@ -1,0 +1,120 @@
+"""Pre-training a base of ours: plain denoising diffusion on epsilon, on crops of photographs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers.training_utils import EMAModel
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tudsr.data.crops import PhotoCrops
+from tudsr.model.base import TRAIN_STEPS, Base, random_base, save_base
+from tudsr.profile import Profile
+from tudsr.train.checkpoint import inputs_key, load_optimizer_tensors, optimizer_tensors
+from tudsr.train.device import autocast, pick_device
+from tudsr.train.loop import Plan, train
+from tudsr.train.record import Recorder
+
+_LOW_T = 400
+
+
+def pretrain_base(
+    profile: Profile,
+    photos: Sequence[Path],
+    out: Path,
+    work: Path,
+    recorders: Sequence[Recorder] = (),
+) -> Path:
+    """Train a base of architecture ``profile.base.arch`` and write it to ``out``.
+
+    Checkpoints and figures go to a folder under ``work`` that the inputs name; calling again after
+    a kill goes on from there. Success keeps the figures and removes the checkpoints.
+    """
+    settings = profile.pretrain
+    decisive = {"pretrain": settings.model_dump(), "seed": profile.seed}
+    key = inputs_key(decisive | profile.base.model_dump(include={"arch", "r_px"}), photos)
+    base = random_base(profile.base.arch, profile.seed).to(pick_device(profile.runtime))
+    crops = PhotoCrops(photos, profile.base.r_px, profile.seed, 10**9)
+    task = DenoisingTask(base, profile)
+    plan = Plan(
+        name="base",
+        images=settings.images,
+        out=work / key[:12],
+        key=key,
+        cooldown=settings.cooldown,
+        checkpoint_every=settings.checkpoint_every,
+        recorders=recorders,
+    )
+    figures = train(task, crops, plan)
+    task.ema.copy_to(task.parameters)
+    info = {"name": f"tudsr-base-{profile.base.arch}", "arch": profile.base.arch}
+    pretraining = {"key": key, "settings": settings.model_dump(), "figures": figures}
+    save_base(base.cpu(), out, {**info, "pretraining": pretraining}, torch.bfloat16)
+    shutil.rmtree(plan.out / "checkpoints")
+    return out
+
+
+class DenoisingTask:
+    """Mean squared error on epsilon; more samples at the low t where the stages work."""
+
+    def __init__(self, base: Base, profile: Profile) -> None:
+        self.base, self.profile, self.settings = base, profile, profile.pretrain
+        self.group = self.settings.batch
+        self.parameters = list(base.unet.requires_grad_(True).parameters())
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=self.settings.lr, weight_decay=self.settings.weight_decay
+        )
+        self.ema = EMAModel(self.parameters, decay=self.settings.ema)
+
+    def update(self, batch: Tensor, images_seen: int, rate: float) -> dict[str, Tensor]:
+        """One AdamW step on a batch of (B, 3, R, R) crops in [0, 1]."""
+        loss = self._loss(batch, np.random.default_rng((self.profile.seed, 1, images_seen)))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.lr * rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.ema.step(self.parameters)
+        return {"loss_epsilon": loss.detach()}
+
+    def _loss(self, crops: Tensor, rng: np.random.Generator) -> Tensor:
+        device = self.base.prompt.device
+        latents = self.base.codec.encode(crops.to(device) * 2 - 1)
+        low = rng.random(len(crops)) < self.settings.low_t_share
+        t = np.where(low, rng.integers(_LOW_T, size=low.size), rng.integers(TRAIN_STEPS, size=low.size))
+        timesteps = torch.from_numpy(t).to(device)
+        noise = torch.from_numpy(rng.standard_normal(latents.shape, np.float32)).to(device)
+        abar = self.base.alphas_cumprod[timesteps].float()[:, None, None, None]
+        noisy = (abar.sqrt() * latents + (1 - abar).sqrt() * noise).contiguous(
+            memory_format=torch.channels_last
+        )
+        with autocast(device, self.profile.runtime):
+            predicted = self.base.predict_epsilon(noisy, timesteps)
+        return F.mse_loss(predicted.float(), noise)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights, their average and the optimizer's moments."""
+        named = {f"unet.{i}": p for i, p in enumerate(self.parameters)}
+        averaged = {f"ema.{i}": p for i, p in enumerate(self.ema.shadow_params)}
+        step = {"ema_step": torch.tensor(self.ema.optimization_step)}
+        return {**named, **averaged, **step, **optimizer_tensors("adamw", self.optimizer)}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over a checkpoint."""
+        with torch.no_grad():
+            for i, parameter in enumerate(self.parameters):
+                parameter.copy_(tensors[f"unet.{i}"])
+                self.ema.shadow_params[i].copy_(tensors[f"ema.{i}"])
+        self.ema.optimization_step = int(tensors["ema_step"])
+        load_optimizer_tensors("adamw", self.optimizer, tensors)
+
+    def sample(self) -> NDArray[np.float32] | None:
+        """No picture: a denoiser's progress is its loss."""
+        return None
