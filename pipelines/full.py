@@ -33,7 +33,7 @@ def tudsr_full(profile: str = "tiny") -> None:
 
     validation, _, _ = validate_data(settings.data, data)
     pairs, _ = synthesize_degradations(
-        settings.only("data", "pairs", "degradation", "base"), validation
+        settings.only("data", "pairs"), validation
     )
     common = ("runtime", "data", "degradation", "base", "registry")
     stage1 = train_stage1(settings.only(*common, "stage1"), validation, base)

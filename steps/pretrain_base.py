@@ -19,7 +19,7 @@ def pretrain_base(profile: Profile, validation: Validation) -> Annotated[Path, "
     from tudsr.places import outputs_dir
     from tudsr.train.pretrain import pretrain_base as pretrain
 
-    photos = [Path(profile.data.root) / file for file in validation.accepted("train")]
+    photos = validation.paths(Path(profile.data.root), "train")
     record = [recorder("base", profile.registry)]
     out = outputs_dir() / "train" / "base"
     pretrain(profile, photos, out, outputs_dir() / "train" / "pretraining", record)

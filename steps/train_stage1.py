@@ -21,7 +21,7 @@ def train_stage1(
     from tudsr.places import outputs_dir
     from tudsr.train.stages import train_stage1 as train
 
-    photos = [Path(profile.data.root) / file for file in validation.accepted("train")]
+    photos = validation.paths(Path(profile.data.root), "train")
     out = outputs_dir() / "train" / "adapter1"
     record = [recorder("stage1", profile.registry)]
     figures = train(profile, photos, out, outputs_dir() / "train" / "stage1", record)

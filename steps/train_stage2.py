@@ -21,7 +21,7 @@ def train_stage2(
     from tudsr.places import outputs_dir
     from tudsr.train.stages import train_stage2 as train
 
-    photos = [Path(profile.data.root) / file for file in validation.accepted("train")]
+    photos = validation.paths(Path(profile.data.root), "train")
     out = outputs_dir() / "train" / "adapter2"
     record = [recorder("stage2", profile.registry)]
     work = outputs_dir() / "train" / "stage2"

@@ -23,10 +23,12 @@ def validate_data(
 ]:
     """Set unusable photographs aside, with reasons; fail when too few are left."""
     from tudsr.data.expectations import validate
-    from tudsr.data.facts import facts_table
+    from tudsr.data.facts import gather_facts
+    from tudsr.data.photos import list_photographs
     from tudsr.places import outputs_dir
 
-    out = outputs_dir() / "data" / "validation"
-    validation = validate(facts_table(Path(settings.root)), settings, out)
+    out = outputs_dir() / "run" / "validation"
+    facts = gather_facts(list_photographs(Path(settings.root)))
+    validation = validate(facts, settings, out)
     log_metadata({"data_version": data_version, "set_aside": len(validation.set_aside)})
     return validation, out, HTMLString((out / "docs" / "index.html").read_text("utf-8"))

@@ -11,7 +11,7 @@ import typer
 
 from tudsr.data.commands import app as data_app
 from tudsr.errors import TudsrError
-from tudsr.release.commands import models, promote, rollback
+from tudsr.release.commands import models, promote, rollback, status
 from tudsr.train.commands import app as train_app
 from tudsr.upscale.commands import upscale
 
@@ -27,6 +27,7 @@ app.add_typer(data_app, name="data")
 app.command()(models)
 app.command()(promote)
 app.command()(rollback)
+app.command()(status)
 
 
 @app.command()
@@ -53,5 +54,13 @@ def main() -> None:
     try:
         app()
     except TudsrError as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
-        sys.exit(2)
+        _fail(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}. Nothing that was there is lost")
+
+
+def _fail(sentence: str) -> None:
+    typer.secho(f"error: {sentence}", fg="red", err=True)
+    sys.exit(2)

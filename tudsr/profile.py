@@ -37,13 +37,13 @@ class DataSettings(Section):
     min_side_px: int = Field(512, ge=1, description="shortest side a photograph may have, pixels")
     max_side_px: int = Field(16384, ge=1, description="longest side a photograph may have, pixels")
     min_sharpness: float = Field(
-        5.0, ge=0, description="least variance of the Laplacian of luma, grey levels squared"
+        2.0, ge=0, description="least variance of the Laplacian of luma, grey levels squared"
     )
     max_noise: float = Field(
-        25.0, ge=0, description="largest estimated noise, standard deviation in grey levels"
+        15.0, ge=0, description="largest estimated noise, standard deviation in grey levels"
     )
     max_blockiness: float = Field(
-        2.0, ge=0, description="largest ratio of luma steps on the 8-pixel JPEG grid to elsewhere"
+        3.0, ge=0, description="largest ratio of luma steps on the 8-pixel JPEG grid to elsewhere"
     )
     duplicate_bits: int = Field(
         6, ge=0, le=64, description="photographs whose 64-bit perceptual hashes differ by at most "

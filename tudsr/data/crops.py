@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from tudsr.data.photos import open_photo
 from tudsr.errors import DataError
 
 # Half of the crops are taken as they are; the others from the photograph reduced by up to 4,
@@ -43,7 +44,7 @@ class PhotoCrops(Dataset[Tensor]):
     def crop(self, rng: np.random.Generator) -> NDArray[np.float32]:
         """One augmented crop, (crop_px, crop_px, 3) in [0, 1]."""
         photo = self.photos[rng.integers(len(self.photos))]
-        crop = np.asarray(self._reduced_window(photo, rng), np.float32) / 255
+        crop = np.asarray(self._reduced_window(photo, rng), np.float32) / np.float32(255)
         if rng.random() < 0.5:
             crop = crop[:, ::-1]
         crop = np.rot90(crop, k=int(rng.integers(4)))
@@ -60,11 +61,7 @@ class PhotoCrops(Dataset[Tensor]):
 
 
 def _load(path: Path, crop_px: int) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            photo = image.convert("RGB")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error}. Run `tudsr data validate`") from None
+    photo = open_photo(path).convert("RGB")
     if min(photo.size) < crop_px:
         raise DataError(f"{path} is {photo.width} x {photo.height}: a crop needs {crop_px} pixels")
     return photo

@@ -1,4 +1,4 @@
-"""A decoded picture with all that must survive an enlargement."""
+"""A picture with everything that should survive an enlargement."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _SOFTWARE = 0x0131
 
 @dataclass(frozen=True)
 class Picture:
-    """Pixels, transparency, depth, colour profile and metadata of one picture.
+    """Pixels and what belongs to them.
 
     Attributes:
-        pixels: (H, W, 3) float32, RGB in [0, 1], upright, in the colour space of ``icc``.
+        pixels: (H, W, 3) float32 RGB in [0, 1], upright, in the picture's own colour space.
         alpha: (H, W) float32 in [0, 1], 1 is opaque; None for a picture without transparency.
-        bit_depth: 8 or 16, of each stored sample.
-        icc: the colour profile of ``pixels``; None means sRGB.
-        exif: EXIF block as `PIL.Image.Exif.tobytes` makes it, without an orientation.
+        depth: bits per channel of the source, 8 or 16.
+        icc: ICC profile of the pixels, or None (sRGB is meant).
+        exif: EXIF block as `PIL.Image.Exif.tobytes` makes it, without an orientation, or None.
         format: what it was read from: ``JPEG``, ``PNG``, ``WEBP``, ``TIFF``, ``GIF`` or ``BMP``.
     """
 
     pixels: NDArray[np.float32]
     alpha: NDArray[np.float32] | None = None
-    bit_depth: int = 8
+    depth: int = 8
     icc: bytes | None = None
     exif: bytes | None = None
     format: str = "PNG"

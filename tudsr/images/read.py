@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import struct
-import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from tudsr.errors import ImageError
 from tudsr.images.metadata import grey_to_srgb, kept_exif, profile_space, srgb_from_cmyk
@@ -19,27 +20,28 @@ MAX_PIXELS = 100_000_000
 MIN_SIDE_PX = 8
 
 # Pillow identifies just these: fewer decoders are fewer ways to be attacked.
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "GIF", "BMP")
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")
 _KNOWN = "JPEG, PNG, WebP, TIFF, GIF or BMP"
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*", b"GIF8")
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, TypeError)
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, LookupError, TypeError)
+_MODES_8 = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "CMYK")
+_MODES_16 = ("I;16", "I;16B", "RGB", "RGBA", "RGBX")
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _EXTRA_SAMPLES, _ORIENTATION = 258, 262, 338, 274
 
-# Our own limit is checked first, in the header; Pillow's advice on stderr would only repeat it.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# The reader's own limit comes first and names itself; Pillow's would only warn.
+Image.MAX_IMAGE_PIXELS = None
 
 
 def read_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     """Decode a JPEG, PNG, WebP, TIFF, GIF or BMP picture, upright, with what belongs to it.
 
-    8 and 16 bits a sample, grey, palette, RGB, and transparency are kept; CMYK and grey with a
+    8 and 16 bits a sample, grey, palette, RGB and transparency are kept; CMYK and grey with a
     profile of their own become sRGB. EXIF keeps its descriptive tags, not its thumbnail; XMP, IPTC
     and unreadable EXIF are left out.
 
     Args:
         source: a file, or its contents.
-        max_pixels: largest H x W; checked in the header before anything is decoded. Pillow's own
-            limit of 178 million stays above it.
+        max_pixels: largest H x W; checked in the header before anything is decoded.
 
     Raises:
         ImageError: with ``code`` one of ``not_found``, ``not_readable``, ``empty``,
@@ -50,17 +52,19 @@ def read_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     data = source if isinstance(source, bytes) else _contents(Path(source), max_pixels)
     if not data:
         raise ImageError("empty", f"{name} is empty (0 bytes): give a {_KNOWN} picture")
-    with _opened(data, name, max_pixels) as image:
+    with _opened(data, name) as image:
         _check_header(image, name, max_pixels)
-        deep = _is_16_bit(image, name)
-        # Pillow turns a TIFF upright as it decodes, so its own tag must be asked for before.
-        tag = _orientation(image) if deep and image.format == "TIFF" else None
+        deep = _is_16_bit(data, image, name)
+        # Pillow turns a TIFF upright as it decodes and drops the tag; OpenCV does not.
+        turned = _orientation(image) if deep and image.format == "TIFF" else 1
         _decode(image, name)
-        tag = tag or _orientation(image)
-        samples, icc = _samples_16(data, image, name) if deep else _samples_8(image, name)
+        samples, icc = _samples(data, image, deep, name)
+        samples = _upright(samples, max(turned, _orientation(image)))
         exif = kept_exif(image)
         fmt = "JPEG" if image.format == "MPO" else str(image.format)
-    return _picture(_upright(samples, tag), 16 if deep else 8, icc, exif, fmt)
+    pixels = np.ascontiguousarray(samples[:, :, :3])
+    alpha = np.ascontiguousarray(samples[:, :, 3]) if samples.shape[2] == 4 else None
+    return Picture(pixels, alpha, 16 if deep else 8, icc, exif, fmt)
 
 
 def _contents(path: Path, max_pixels: int) -> bytes:
@@ -70,10 +74,10 @@ def _contents(path: Path, max_pixels: int) -> bytes:
         raise ImageError("not_readable", f"{path} is not a file: give a {_KNOWN} picture")
     try:
         # A stored picture takes at most 8 bytes a pixel; twice that leaves room for metadata.
-        if path.stat().st_size > max(16 * max_pixels, 1 << 20):
+        if path.stat().st_size > max(16 * max_pixels, 1 << 24):
             raise ImageError(
                 "too_large",
-                f"{path} has {path.stat().st_size} bytes, more than a picture of {max_pixels} "
+                f"{path} has {path.stat().st_size:,} bytes, more than a picture of {max_pixels:,} "
                 "pixels can have: reduce it or raise the limit",
             )
         return path.read_bytes()
@@ -83,11 +87,9 @@ def _contents(path: Path, max_pixels: int) -> bytes:
         ) from None
 
 
-def _opened(data: bytes, name: str, max_pixels: int) -> Image.Image:
+def _opened(data: bytes, name: str) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(data), formats=_FORMATS)
-    except Image.DecompressionBombError:
-        raise ImageError("too_large", _too_large(name, "more", max_pixels)) from None
+        return Image.open(io.BytesIO(data), formats=FORMATS)
     except _DAMAGED:
         if data.startswith(_SIGNATURES):
             raise ImageError("truncated", _damaged(name, "its header cannot be read")) from None
@@ -97,11 +99,14 @@ def _opened(data: bytes, name: str, max_pixels: int) -> Image.Image:
 def _check_header(image: Image.Image, name: str, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
-        raise ImageError("too_large", _too_large(name, f"{width} x {height}", max_pixels))
+        raise ImageError(
+            "too_large",
+            f"{name} is {width} x {height}, over the limit of {max_pixels:,} pixels: reduce it, "
+            "cut it in parts or raise the limit",
+        )
     if min(width, height) < MIN_SIDE_PX:
         raise ImageError(
-            "too_small",
-            f"{name} is {width} x {height}: each side must have at least {MIN_SIDE_PX} pixels",
+            "too_small", f"{name} is {width} x {height}: each side needs {MIN_SIDE_PX} pixels"
         )
     # A phone's MPO holds a preview beside the photograph, not an animation.
     try:
@@ -114,14 +119,12 @@ def _check_header(image: Image.Image, name: str, max_pixels: int) -> None:
         )
 
 
-def _is_16_bit(image: Image.Image, name: str) -> bool:
+def _is_16_bit(data: bytes, image: Image.Image, name: str) -> bool:
     """Whether samples have 16 bits; refuses what could only be kept by losing something."""
-    bits = _header_bits(image)
-    plain = image.mode in ("I;16", "I;16B", "RGB", "RGBA", "RGBX")
-    if bits == 16 and plain and image.format in ("PNG", "TIFF"):
-        if image.format == "PNG" or _plain_tiff(image):
-            return True
-    elif bits <= 8 and image.mode in _MODES_8:
+    bits = _header_bits(data, image)
+    if bits == 16 and image.mode in _MODES_16 and (image.format == "PNG" or _plain_tiff(image)):
+        return True
+    if bits <= 8 and image.mode in _MODES_8:
         return False
     raise ImageError(
         "unsupported_mode",
@@ -130,27 +133,21 @@ def _is_16_bit(image: Image.Image, name: str) -> bool:
     )
 
 
-_MODES_8 = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "CMYK")
-
-
-def _header_bits(image: Image.Image) -> int:
-    if image.format == "TIFF":
-        return max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,)))  # pyright: ignore
-    if image.format == "PNG" and image.fp is not None:
-        return _png_bits(image.fp)
-    return 8
-
-
-def _png_bits(stream: object) -> int:
-    """Bit depth from IHDR, which is always a PNG's first chunk: byte 24."""
-    assert isinstance(stream, io.BytesIO)
-    return stream.getbuffer()[24]
+def _header_bits(data: bytes, image: Image.Image) -> int:
+    """Bits a sample. A PNG has them at byte 24, in IHDR, which is always its first chunk."""
+    if image.format == "PNG":
+        return data[24]
+    return max(_tiff_tag(image, _BITS_PER_SAMPLE, (1,))) if image.format == "TIFF" else 8
 
 
 def _plain_tiff(image: Image.Image) -> bool:
     """Grey (black is 0) or RGB, with straight alpha if any: what OpenCV decodes unchanged."""
-    tags = image.tag_v2  # pyright: ignore
-    return tags.get(_PHOTOMETRIC) in (1, 2) and 1 not in tags.get(_EXTRA_SAMPLES, ())
+    straight = 1 not in _tiff_tag(image, _EXTRA_SAMPLES, ())
+    return straight and _tiff_tag(image, _PHOTOMETRIC, 0) in (1, 2)
+
+
+def _tiff_tag(image: Image.Image, tag: int, default: Any) -> Any:
+    return image.tag_v2.get(tag, default) if isinstance(image, TiffImageFile) else default
 
 
 def _decode(image: Image.Image, name: str) -> None:
@@ -162,52 +159,43 @@ def _decode(image: Image.Image, name: str) -> None:
         raise ImageError("truncated", _damaged(name, error)) from None
 
 
-def _samples_8(image: Image.Image, name: str) -> tuple[NDArray[np.float32], bytes | None]:
-    """(H, W, 3 or 4) in [0, 1], and the profile that describes them."""
-    icc = image.info.get("icc_profile")
+def _samples(
+    data: bytes, image: Image.Image, deep: bool, name: str
+) -> tuple[NDArray[np.float32], bytes | None]:
+    """(H, W, 3 or 4) in [0, 1] as stored, and the profile that describes them."""
+    icc = image.info.get("icc_profile") or None
     if image.mode == "CMYK":
         return _unit(np.asarray(srgb_from_cmyk(image, icc, name))), None
-    upright_mode = "RGBA" if image.has_transparency_data else "RGB"
-    grey = image.mode in ("1", "L", "LA", "La")
-    samples = _unit(np.asarray(image.convert(upright_mode)))
-    if grey and profile_space(icc) == b"GRAY":
-        return grey_to_srgb(samples, icc or b""), None
+    samples = _decoded_16(data, image, name) if deep else _decoded_8(image)
+    if icc is not None and profile_space(icc) == b"GRAY":
+        return grey_to_srgb(samples, icc), None
     return samples, icc
 
 
-def _samples_16(
-    data: bytes, image: Image.Image, name: str
-) -> tuple[NDArray[np.float32], bytes | None]:
-    """The same for 16-bit samples, which Pillow would cut down to 8 and OpenCV keeps."""
+def _decoded_8(image: Image.Image) -> NDArray[np.float32]:
+    return _unit(np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB")))
+
+
+def _decoded_16(data: bytes, image: Image.Image, name: str) -> NDArray[np.float32]:
+    """Pillow would cut 16-bit RGB down to 8; OpenCV keeps it, as BGR."""
     import cv2
 
-    raw = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    raw: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if raw is None or raw.dtype != np.uint16:
         raise ImageError(
             "unsupported_mode",
-            f"{name} is a 16-bit {image.format} of an unusual layout: save it as a plain 16-bit PNG",
+            f"{name} is a 16-bit {image.format} of an unusual layout: save it as a 16-bit PNG",
         )
-    icc = image.info.get("icc_profile")
     bgr = raw if raw.ndim == 3 else np.repeat(raw[:, :, None], 3, axis=2)
-    samples = _unit(bgr[:, :, [2, 1, 0, 3][: bgr.shape[2]]])
-    if raw.ndim == 2 and profile_space(icc) == b"GRAY":
-        return grey_to_srgb(samples, icc or b""), None
-    return samples, icc
+    return _unit(bgr[:, :, [2, 1, 0, 3][: bgr.shape[2]]])
 
 
-def _unit(samples: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.float32]:
+def _unit(samples: NDArray[Any]) -> NDArray[np.float32]:
     return samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
 
 
-def _picture(
-    samples: NDArray[np.float32], depth: int, icc: bytes | None, exif: bytes | None, fmt: str
-) -> Picture:
-    pixels = np.ascontiguousarray(samples[:, :, :3])
-    alpha = np.ascontiguousarray(samples[:, :, 3]) if samples.shape[2] == 4 else None
-    return Picture(pixels, alpha, depth, icc, exif, fmt)
-
-
 def _orientation(image: Image.Image) -> int:
+    """EXIF 2.32, tag 0x0112; 1 where there is none or none that can be read."""
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except _DAMAGED:
@@ -215,7 +203,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright(samples: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:
-    """Undo the camera's turn: EXIF 2.32, tag 0x0112, values 1 to 8."""
+    """Undo the camera's turn, values 2 to 8."""
     if orientation in (5, 6, 7, 8):
         samples = samples.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
@@ -223,10 +211,6 @@ def _upright(samples: NDArray[np.float32], orientation: int) -> NDArray[np.float
     if orientation in (2, 3, 6, 7):
         samples = samples[:, ::-1]
     return samples
-
-
-def _too_large(name: str, size: str, max_pixels: int) -> str:
-    return f"{name} has {size} pixels, the limit is {max_pixels}: reduce it or cut it in parts"
 
 
 def _damaged(name: str, reason: object) -> str:

@@ -1,0 +1,122 @@
+"""Tiles: where they lie, and how their results are blended without a seam.
+
+Along each axis, neighbouring tiles hand over along one smooth ramp in the middle half of their
+overlap; the outer quarters, where a tile lacks context, count for nothing. A tile's window is the
+difference of the ramps at its two ends: these telescope, so they sum to 1 wherever the last tile
+was moved to, and nothing needs to be normalised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Ramps are rounded to this fraction: products of two are then multiples of 2**-24, which float32
+# adds without rounding, and the weights of a pixel sum to 1 exactly.
+_STEPS = 4096
+
+
+@dataclass(frozen=True)
+class Span:
+    """A tile's extent along one axis.
+
+    Attributes:
+        start: first pixel.
+        size: pixels of the picture that it covers.
+        padded: pixels that the model sees; more than ``size`` where a picture is smaller than a
+            tile and not a multiple of what the codec needs.
+        fade_in: centre of the ramp shared with the tile before; None at the picture's edge.
+        fade_out: the same with the tile after.
+        ramp_px: width of the ramps.
+    """
+
+    start: int
+    size: int
+    padded: int
+    fade_in: float | None
+    fade_out: float | None
+    ramp_px: float
+
+    @property
+    def stop(self) -> int:
+        """One past the last pixel."""
+        return self.start + self.size
+
+    @cached_property
+    def window(self) -> NDArray[np.float32]:
+        """(size,) blend weights, 0 to 1."""
+        x = np.arange(self.start, self.stop) + 0.5
+        risen = 1 if self.fade_in is None else _ramp(x - self.fade_in, self.ramp_px)
+        fallen = 0 if self.fade_out is None else _ramp(x - self.fade_out, self.ramp_px)
+        return np.full(self.size, risen - fallen, np.float32)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile: its rows and its columns."""
+
+    rows: Span
+    columns: Span
+
+    @property
+    def area(self) -> tuple[slice, slice]:
+        """The part of the picture that it covers."""
+        return slice(self.rows.start, self.rows.stop), slice(self.columns.start, self.columns.stop)
+
+
+def plan_tiles(
+    height: int, width: int, tile_px: int, overlap_px: int, multiple: int = 1
+) -> list[Tile]:
+    """Cover a picture with full-size tiles, row by row; the last row and column move inward.
+
+    A side that is not longer than a tile gets one tile of that side, padded up to ``multiple``.
+
+    Args:
+        height: of the picture, pixels.
+        width: of the picture, pixels.
+        tile_px: side of a tile, a multiple of ``multiple``.
+        overlap_px: least overlap of neighbours, below ``tile_px``.
+        multiple: what the model needs a tile's sides to be multiples of.
+    """
+    rows = _spans(height, tile_px, overlap_px, multiple)
+    columns = _spans(width, tile_px, overlap_px, multiple)
+    return [Tile(r, c) for r in rows for c in columns]
+
+
+def pad_tile(image: NDArray[np.float32], tile: Tile) -> NDArray[np.float32]:
+    """Reflect (H, W, 3) at its bottom and right up to the size that the model sees."""
+    down, right = tile.rows.padded - tile.rows.size, tile.columns.padded - tile.columns.size
+    if down == 0 and right == 0:
+        return image
+    return np.pad(image, ((0, down), (0, right), (0, 0)), mode="reflect")
+
+
+def blend(canvas: NDArray[np.float32], restored: NDArray[np.float32], tile: Tile) -> None:
+    """Add a restored tile to the canvas (H, W, 3), which starts at zero; padding is cut off."""
+    inner = restored[: tile.rows.size, : tile.columns.size]
+    weights = tile.rows.window[:, None, None] * tile.columns.window[None, :, None]
+    canvas[tile.area] += inner * weights
+
+
+def _spans(length: int, tile_px: int, overlap_px: int, multiple: int) -> list[Span]:
+    if length <= tile_px:
+        return [Span(0, length, -(-length // multiple) * multiple, None, None, 0)]
+    last = length - tile_px
+    starts = [*range(0, last, tile_px - overlap_px), last]
+    middles = [(a + tile_px + b) / 2 for a, b in pairwise(starts)]
+    ends = zip([None, *middles], [*middles, None], strict=True)
+    return [
+        Span(start, tile_px, tile_px, fade_in, fade_out, overlap_px / 2)
+        for start, (fade_in, fade_out) in zip(starts, ends, strict=True)
+    ]
+
+
+def _ramp(x: NDArray[Any], ramp_px: float) -> NDArray[Any]:
+    """0 to 1 around x = 0, with zero slope at both ends (3t² - 2t³); a step without overlap."""
+    t = np.clip(x / max(ramp_px, 1e-6) + 0.5, 0, 1)
+    return np.round(t * t * (3 - 2 * t) * _STEPS) / _STEPS
