@@ -23,6 +23,7 @@ def colour_fix(
     result: NDArray[np.float32],
     reference_lr: NDArray[np.float32],
     method: Literal["wavelet", "adain", "none"],
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Correct the colours of ``result`` against the input it was made from.
 
@@ -34,14 +35,15 @@ def colour_fix(
         result: (H, W, 3), the enlarged and restored picture.
         reference_lr: (h, w, 3), the input, h <= H and w <= W.
         method: how.
+        out: where to put it, which may be ``result``; None means a new array.
 
     Returns:
-        (H, W, 3) float32, not clipped; a new array unless ``method`` is ``none``.
+        (H, W, 3) float32, not clipped. With method ``none``, ``result`` itself.
     """
     if method == "none":
         return result
     fix = _low_pass_fix if method == "wavelet" else _match_moments
-    out = np.empty_like(result)
+    out = np.empty_like(result) if out is None else out
     for c in range(result.shape[2]):
         plane = np.ascontiguousarray(reference_lr[:, :, c])
         reference = bicubic_resize(plane, *result.shape[:2])

@@ -55,11 +55,9 @@ def read_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     with _opened(data, name) as image:
         _check_header(image, name, max_pixels)
         deep = _is_16_bit(data, image, name)
-        # Pillow turns a TIFF upright as it decodes and drops the tag; OpenCV does not.
-        turned = _orientation(image) if deep and image.format == "TIFF" else 1
         _decode(image, name)
         samples, icc = _samples(data, image, deep, name)
-        samples = _upright(samples, max(turned, _orientation(image)))
+        samples = _upright(samples, _orientation(image))
         exif = kept_exif(image)
         fmt = "JPEG" if image.format == "MPO" else str(image.format)
     pixels = np.ascontiguousarray(samples[:, :, :3])
@@ -195,7 +193,10 @@ def _unit(samples: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF 2.32, tag 0x0112; 1 where there is none or none that can be read."""
+    """EXIF 2.32, tag 0x0112, of a decoded image; 1 where there is none or none that can be read.
+
+    Pillow turns a TIFF upright as it decodes it and drops the tag; OpenCV turns TIFFs, too.
+    """
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except _DAMAGED:

@@ -1,0 +1,73 @@
+"""The colour fixes, checked on shifts and drifts whose right answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tudsr.images.colour import colour_fix
+from tudsr.images.resize import bicubic_resize
+
+
+def lr_picture(height=48, width=64) -> np.ndarray:
+    return np.random.default_rng(0).random((height, width, 3), dtype=np.float32)
+
+
+def test_none_changes_nothing():
+    result = lr_picture(96, 128)
+    assert colour_fix(result, lr_picture(), "none") is result
+
+
+@pytest.mark.parametrize("method", ["wavelet", "adain"])
+@pytest.mark.parametrize("scale", [2, 3.5, 8])
+def test_the_enlarged_reference_stays_as_it_is(method, scale):
+    lr = lr_picture()
+    enlarged = bicubic_resize(lr, round(48 * scale), round(64 * scale))
+    assert np.abs(colour_fix(enlarged, lr, method) - enlarged).max() < 1e-4
+
+
+@pytest.mark.parametrize("method", ["wavelet", "adain"])
+def test_a_constant_cast_is_removed(method):
+    lr = lr_picture()
+    enlarged = bicubic_resize(lr, 192, 256)
+    cast = enlarged + np.array([0.1, -0.05, 0.2], np.float32)
+    assert np.abs(colour_fix(cast, lr, method) - enlarged).max() < 1e-4
+
+
+def test_adain_sets_mean_and_deviation():
+    lr = lr_picture()
+    enlarged = bicubic_resize(lr, 192, 256)
+    fixed = colour_fix(enlarged * 0.6 + 0.3, lr, "adain")
+    np.testing.assert_allclose(fixed.mean((0, 1)), enlarged.mean((0, 1)), atol=1e-5)
+    np.testing.assert_allclose(fixed.std((0, 1)), enlarged.std((0, 1)), atol=1e-5)
+
+
+def test_adain_of_a_flat_channel_only_shifts():
+    fixed = colour_fix(np.full((32, 32, 3), 0.9, np.float32), lr_picture(8, 8), "adain")
+    assert np.isfinite(fixed).all()
+    assert np.ptp(fixed) < 1
+
+
+def test_wavelet_takes_low_frequencies_from_the_input_and_detail_from_the_result():
+    """A slow wave goes, a fast one stays; a Gaussian of sigma s passes exp(-2 (pi s / period)²)."""
+    lr = np.full((128, 128, 3), 0.5, np.float32)
+    x = np.arange(512, dtype=np.float32)[None, :, None]
+    slow, fast = 0.1 * np.cos(2 * np.pi * x / 512), 0.1 * np.cos(2 * np.pi * x / 8)
+    fixed = colour_fix(0.5 + slow + fast + np.zeros((512, 512, 3), np.float32), lr, "wavelet")
+    inside = (fixed - 0.5)[64:-64, 64:-64]
+    wave = np.broadcast_to(x[:, 64:-64], inside.shape)
+
+    def amplitude(period):
+        return 2 * np.abs((inside * np.exp(-2j * np.pi * wave / period)).mean())
+
+    expected = 1 - np.exp(-2 * (np.pi * 3.3 * 4 / 512) ** 2)
+    left = np.abs(inside[..., 0].reshape(-1, 8).mean(1)).max()  # the fast wave averages out
+    assert left < 0.1 * expected + 2e-3
+    assert amplitude(8) == pytest.approx(0.1, rel=0.01)
+
+
+def test_out_may_be_the_result_itself():
+    lr, result = lr_picture(), lr_picture(192, 256)
+    expected = colour_fix(result, lr, "wavelet")
+    assert colour_fix(result, lr, "wavelet", out=result) is result
+    assert (result == expected).all()

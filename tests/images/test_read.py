@@ -1,0 +1,275 @@
+"""Reading, checked against Pillow, against files built by hand, and with broken input."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms, ImageOps
+
+from tudsr.errors import ImageError
+from tudsr.images.read import read_image
+
+RNG = np.random.default_rng(0)
+
+
+def stored(image: Image.Image, fmt: str, **options) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, fmt, **options)
+    return stream.getvalue()
+
+
+def rgb(height=20, width=30) -> np.ndarray:
+    return RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def code_of(source, **options) -> str:
+    with pytest.raises(ImageError) as caught:
+        read_image(source, **options)
+    assert str(caught.value)
+    return caught.value.code
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def profile(kind: bytes, space: bytes, pcs: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """A minimal ICC v2 profile (ICC.1:2001, 6.1): header, tag table, tags, D50 white."""
+    white = struct.pack(">iii", 63190, 65536, 54061)
+    text = b"desc" + bytes(4) + struct.pack(">I", 2) + b"t\0" + bytes(4 + 4 + 2 + 1 + 67)
+    tags = {b"desc": text, b"wtpt": b"XYZ " + bytes(4) + white, **tags}
+    table, body, start = b"", b"", 128 + 4 + 12 * len(tags)
+    for name, data in tags.items():
+        table += name + struct.pack(">II", start + len(body), len(data))
+        body += data + bytes(-len(data) % 4)
+    head = struct.pack(">I4xI4s4s4s", start + len(body), 0x02100000, kind, space, pcs)
+    head = (head + bytes(12) + b"acsp" + bytes(28) + white).ljust(128, b"\0")
+    return head + struct.pack(">I", len(tags)) + table + body
+
+
+def grey_profile(gamma: float) -> bytes:
+    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256))
+    return profile(b"mntr", b"GRAY", b"XYZ ", {b"kTRC": curve})
+
+
+@pytest.mark.parametrize("fmt", ["PNG", "TIFF", "BMP"])
+def test_lossless_rgb_is_read_as_stored(fmt):
+    pixels = rgb()
+    picture = read_image(stored(Image.fromarray(pixels), fmt))
+    assert (picture.pixels * 255 == pixels).all()
+    assert picture.pixels.dtype == np.float32
+    assert (picture.alpha, picture.depth, picture.format) == (None, 8, fmt)
+
+
+@pytest.mark.parametrize("fmt", ["JPEG", "WEBP"])
+def test_lossy_formats_equal_pillows_decoding(fmt):
+    data = stored(Image.fromarray(rgb()), fmt)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    assert (np.rint(read_image(data).pixels * 255) == expected).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "L"])
+def test_grey_has_three_equal_channels(mode):
+    pixels = read_image(stored(Image.fromarray(rgb()).convert(mode), "PNG")).pixels
+    assert (pixels[:, :, 0] == pixels[:, :, 1]).all()
+    assert (pixels[:, :, 0] == pixels[:, :, 2]).all()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_is_kept(mode):
+    alpha = RNG.integers(0, 256, (20, 30), dtype=np.uint8)
+    image = Image.fromarray(rgb()).convert(mode)
+    image.putalpha(Image.fromarray(alpha))
+    picture = read_image(stored(image, "PNG"))
+    assert (np.rint(picture.alpha * 255) == alpha).all()
+
+
+def test_palette_with_transparency_keeps_colours_and_alpha():
+    image = Image.new("P", (30, 20), 1)
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    image.paste(0, (0, 0, 10, 20))
+    picture = read_image(stored(image, "PNG", transparency=0))
+    assert (picture.alpha[:, :10] == 0).all()
+    assert (picture.alpha[:, 10:] == 1).all()
+    assert (picture.pixels[:, 10:] == [0, 1, 0]).all()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_sixteen_bits_are_all_kept(suffix, channels):
+    samples = RNG.integers(0, 65536, (20, 30, channels)).astype(np.uint16)
+    bgr = samples[:, :, [2, 1, 0, 3][:channels]] if channels > 1 else samples
+    picture = read_image(cv2.imencode(suffix, bgr)[1].tobytes())
+    assert picture.depth == 16
+    assert (np.rint(picture.pixels * 65535) == samples[:, :, :3]).all()
+    if channels == 4:
+        assert (np.rint(picture.alpha * 65535) == samples[:, :, 3]).all()
+
+
+@pytest.mark.parametrize("fmt", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_once(fmt, orientation):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = orientation, "Maker"
+    data = stored(Image.fromarray(rgb(16, 40)), fmt, exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    picture = read_image(data)
+    assert (np.rint(picture.pixels * 255) == np.asarray(expected)).all()
+    kept = Image.Exif()
+    kept.load(picture.exif)
+    assert kept.get(0x0112, 1) == 1
+    assert kept[0x010F] == "Maker"
+
+
+@pytest.mark.parametrize("fmt", ["PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_16_bit_pictures_is_applied_once(fmt, orientation):
+    grey = RNG.integers(0, 65536, (16, 40)).astype(np.uint16)
+    tag = Image.Exif()
+    tag[0x0112] = orientation
+    options = {"exif": tag} if fmt == "PNG" else {"tiffinfo": {0x0112: orientation}}
+    picture = read_image(stored(Image.fromarray(grey), fmt, **options))
+    high = with_tag(Image.fromarray((grey >> 8).astype(np.uint8)), orientation)
+    assert picture.depth == 16
+    got = np.rint(picture.pixels[:, :, 0] * 65535).astype(int) >> 8
+    assert (got == np.asarray(ImageOps.exif_transpose(high))).all()
+
+
+def with_tag(image: Image.Image, orientation: int) -> Image.Image:
+    image.getexif()[0x0112] = orientation
+    return image
+
+
+def test_profile_and_camera_tags_are_kept():
+    exif = Image.Exif()
+    exif[0x8769] = {0x9003: "2020:01:01 00:00:00"}
+    exif[0x8825] = {1: "N", 2: (1.0, 2.0, 3.0)}
+    picture = read_image(stored(Image.fromarray(rgb()), "JPEG", exif=exif, icc_profile=SRGB))
+    kept = Image.Exif()
+    kept.load(picture.exif)
+    assert picture.icc == SRGB
+    assert kept.get_ifd(0x8769)[0x9003] == "2020:01:01 00:00:00"
+    assert kept.get_ifd(0x8825)[2] == (1.0, 2.0, 3.0)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_grey_profile_becomes_srgb(depth):
+    """Linear grey 0.25 is sRGB 0.5371 (IEC 61966-2-1: 1.055 x^(1/2.4) - 0.055)."""
+    top = 2**depth - 1
+    grey = np.full((16, 16), round(0.25 * top), np.uint8 if depth == 8 else np.uint16)
+    data = stored(Image.fromarray(grey), "PNG", icc_profile=grey_profile(1.0))
+    picture = read_image(data)
+    assert picture.icc is None
+    assert picture.pixels.mean() == pytest.approx(0.5371, abs=0.004)
+
+
+def test_cmyk_is_refused_without_a_profile_and_with_a_wrong_one():
+    image = Image.fromarray(rgb()).convert("CMYK")
+    assert code_of(stored(image, "JPEG")) == "cmyk"
+    assert code_of(stored(image, "TIFF", icc_profile=SRGB)) == "cmyk"
+
+
+def cmyk_profile() -> bytes:
+    """A minimal ICC v2 printer profile of neutral inks: 2 grid points, black ink K sets L*."""
+    identity = bytes(range(256))
+    corners = [(c, m, y, k) for c in (0, 1) for m in (0, 1) for y in (0, 1) for k in (0, 1)]
+    clut = b"".join(
+        bytes([round(255 * (1 - k) * (1 - (c + m + y) / 3)), 128, 128]) for c, m, y, k in corners
+    )
+    matrix = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
+    lut = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + matrix + identity * 4 + clut + identity * 3
+    return profile(b"prtr", b"CMYK", b"Lab ", {b"A2B0": lut})
+
+
+def test_cmyk_goes_through_its_profile():
+    """Half black ink is L* = 50 here: Y = ((50 + 16) / 116)³ = 0.184, in sRGB 0.466."""
+    image = Image.new("CMYK", (16, 16), (0, 0, 0, 128))
+    picture = read_image(stored(image, "TIFF", icc_profile=cmyk_profile()))
+    assert picture.icc is None
+    assert picture.pixels.mean((0, 1)) == pytest.approx([0.466] * 3, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["empty.png", "missing.png", "folder.png"])
+def test_paths_that_hold_no_picture(tmp_path, name):
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "folder.png").mkdir()
+    codes = {"empty.png": "empty", "missing.png": "not_found", "folder.png": "not_readable"}
+    assert code_of(tmp_path / name) == codes[name]
+
+
+def test_a_text_file_named_png_is_not_an_image(tmp_path):
+    (tmp_path / "text.png").write_text("not a picture, whatever its name says")
+    assert code_of(tmp_path / "text.png") == "not_an_image"
+
+
+@pytest.mark.parametrize("fmt", ["JPEG", "PNG", "WEBP", "TIFF", "GIF"])
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.7, 0.95])
+def test_a_truncated_file_is_named_so(fmt, share):
+    data = stored(Image.fromarray(rgb(64, 64)), fmt)
+    assert code_of(data[: max(8, int(len(data) * share))]) == "truncated"
+
+
+def test_a_truncated_16_bit_png_is_named_so():
+    data = cv2.imencode(".png", RNG.integers(0, 65536, (64, 64, 3)).astype(np.uint16))[1].tobytes()
+    assert code_of(data[: len(data) // 2]) == "truncated"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 100), (100, 7)])
+def test_a_picture_of_a_pixel_is_too_small(size):
+    assert code_of(stored(Image.new("RGB", size), "PNG")) == "too_small"
+
+
+@pytest.mark.parametrize("fmt", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_animations_and_pages_are_refused(fmt):
+    frames = [Image.fromarray(rgb()) for _ in range(3)]
+    data = stored(frames[0], fmt, save_all=True, append_images=frames[1:])
+    assert code_of(data) == "animated"
+
+
+def test_a_phones_preview_picture_is_no_animation():
+    shots = [Image.fromarray(rgb()) for _ in range(2)]
+    picture = read_image(stored(shots[0], "MPO", save_all=True, append_images=shots[1:]))
+    assert (picture.format, picture.size) == ("JPEG", (20, 30))
+
+
+def test_a_header_that_claims_a_huge_size_is_refused_before_decoding():
+    def chunk(kind, body):
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0))
+    bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000)))
+    assert code_of(bomb) == "too_large"
+    small = stored(Image.new("RGB", (100, 100)), "PNG")
+    assert code_of(small, max_pixels=9999) == "too_large"
+    assert read_image(small, max_pixels=10000).size == (100, 100)
+
+
+@pytest.mark.parametrize("mode", ["F", "I", "LAB"])
+def test_modes_that_cannot_be_kept_are_refused(mode):
+    assert code_of(stored(Image.new(mode, (16, 16)), "TIFF")) == "unsupported_mode"
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    fmt=st.sampled_from(["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP"]),
+    where=st.floats(0, 1, exclude_max=True),
+    junk=st.binary(min_size=1, max_size=6),
+)
+def test_damage_anywhere_gives_a_picture_or_an_image_error(fmt, where, junk):
+    data = bytearray(stored(Image.new("RGB", (16, 24), (10, 200, 30)), fmt))
+    at = int(where * len(data))
+    data[at : at + len(junk)] = junk
+    try:
+        picture = read_image(bytes(data), max_pixels=10**6)
+    except ImageError as error:
+        assert error.code
+    else:
+        assert np.isfinite(picture.pixels).all()

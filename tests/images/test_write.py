@@ -1,0 +1,132 @@
+"""Writing: what comes back, and what happens where nothing can be written."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from tudsr.errors import ImageError
+from tudsr.images.picture import Picture
+from tudsr.images.read import read_image
+from tudsr.images.write import check_fits, encode_image, format_of, write_image
+
+ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def random_picture(depth=8, alpha=False, height=20, width=30) -> Picture:
+    rng = np.random.default_rng(depth)
+    top = 2**depth - 1
+    samples = (rng.integers(0, top + 1, (height, width, 4)) / top).astype(np.float32)
+    exif = Image.Exif()
+    exif[271], exif[0x8769], exif[0x8825] = "Maker", {36867: "2020:01:01 00:00:00"}, {1: "N"}
+    return Picture(samples[:, :, :3], samples[:, :, 3] if alpha else None, depth, ICC,
+                   exif.tobytes())  # fmt: skip
+
+
+@pytest.mark.parametrize("fmt", ["PNG", "TIFF"])
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_lossless_round_trip_keeps_everything(fmt, depth, alpha):
+    picture = random_picture(depth, alpha)
+    back = read_image(encode_image(picture, fmt))
+    assert (back.pixels == picture.pixels).all()
+    assert (back.alpha is None) == (not alpha)
+    if alpha:
+        assert (back.alpha == picture.alpha).all()
+    assert (back.depth, back.icc, back.format) == (depth, ICC, fmt)
+
+
+@pytest.mark.parametrize("fmt", ["PNG", "TIFF", "JPEG", "WEBP"])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_profile_and_metadata_survive_every_format(fmt, depth):
+    data = encode_image(random_picture(depth).signed("tudsr, x8"), fmt)
+    with Image.open(io.BytesIO(data)) as image:  # what another program sees
+        image.load()
+        exif = image.getexif()
+        assert image.info["icc_profile"] == ICC
+        assert (exif[0x0131], exif[271]) == ("tudsr, x8", "Maker")
+        assert exif.get_ifd(0x8769)[36867] == "2020:01:01 00:00:00"
+        assert exif.get_ifd(0x8825)[1] == "N"
+
+
+def test_a_16_bit_tiff_is_what_opencv_reads():
+    import cv2
+
+    picture = random_picture(16, alpha=True)
+    raw = cv2.imdecode(np.frombuffer(encode_image(picture, "TIFF"), np.uint8), -1)
+    assert raw.dtype == np.uint16
+    assert (raw[:, :, 2] == np.rint(picture.pixels[:, :, 0] * 65535)).all()
+
+
+def test_values_are_clipped_and_rounded_to_nearest():
+    pixels = np.full((8, 8, 3), 0.5, np.float32)
+    pixels[0, 0], pixels[0, 1] = -0.2, 1.7
+    back = np.asarray(Image.open(io.BytesIO(encode_image(Picture(pixels), "PNG"))))
+    assert (back[0, 0] == 0).all()
+    assert (back[0, 1] == 255).all()
+    assert (back[1:] == 128).all()
+
+
+def test_an_opaque_alpha_fits_in_a_jpeg_and_a_transparent_one_does_not():
+    pixels, ones = np.zeros((8, 8, 3), np.float32), np.ones((8, 8), np.float32)
+    encode_image(Picture(pixels, ones), "JPEG")
+    with pytest.raises(ImageError, match="PNG"):
+        encode_image(Picture(pixels, ones * 0.5), "JPEG")
+
+
+def test_what_a_format_cannot_hold_is_known_beforehand():
+    for fmt, side in (("WEBP", 16384), ("JPEG", 65501)):
+        check_fits(fmt, 8, side - 1)
+        with pytest.raises(ImageError, match=str(side - 1)):
+            check_fits(fmt, 8, side)
+    check_fits("PNG", 8, 100_000)
+
+
+def test_not_a_number_is_refused():
+    pixels = np.zeros((8, 8, 3), np.float32)
+    pixels[0, 0, 0] = np.nan
+    with pytest.raises(ImageError, match="finite"):
+        encode_image(Picture(pixels), "PNG")
+
+
+def test_an_unknown_suffix_names_the_known_ones(tmp_path):
+    assert format_of(tmp_path / "a.JPG") == "JPEG"
+    with pytest.raises(ImageError, match=r"\.png"):
+        write_image(random_picture(), tmp_path / "a.gif")
+
+
+def test_a_folder_that_cannot_be_made_gives_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ImageError, match="cannot write") as caught:
+        write_image(random_picture(), tmp_path / "file" / "out.png")
+    assert caught.value.code == "not_writable"
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_full_disk_keeps_the_old_file_and_leaves_nothing_behind(tmp_path):
+    """RLIMIT_FSIZE makes every write past 4 kB fail, as a full disk does."""
+    target = tmp_path / "out.png"
+    target.write_bytes(b"old")
+    script = f"""
+import resource, numpy as np
+from pathlib import Path
+from tudsr.errors import ImageError
+from tudsr.images.picture import Picture
+from tudsr.images.write import write_image
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+noise = np.random.default_rng(0).random((64, 64, 3), dtype=np.float32)
+try:
+    write_image(Picture(noise), Path({str(target)!r}))
+except ImageError as error:
+    print(error.code, error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.startswith("not_writable cannot write"), done.stderr
+    assert str(target) in done.stdout
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
