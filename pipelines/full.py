@@ -32,9 +32,7 @@ def tudsr_full(profile: str = "tiny") -> None:
     current = champion(settings.registry.model_name)
 
     validation, _, _ = validate_data(settings.data, data)
-    pairs, _ = synthesize_degradations(
-        settings.only("data", "pairs"), validation
-    )
+    pairs, _ = synthesize_degradations(settings.only("data", "pairs"), validation)
     common = ("runtime", "data", "degradation", "base", "registry")
     stage1 = train_stage1(settings.only(*common, "stage1"), validation, base)
     stage2 = train_stage2(settings.only(*common, "stage2"), validation, stage1, base)

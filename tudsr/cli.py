@@ -11,7 +11,8 @@ import typer
 
 from tudsr.data.commands import app as data_app
 from tudsr.errors import TudsrError
-from tudsr.release.commands import models, promote, rollback, status
+from tudsr.release.commands import models, promote, rollback
+from tudsr.release.status import status
 from tudsr.train.commands import app as train_app
 from tudsr.upscale.commands import upscale
 

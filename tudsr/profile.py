@@ -46,8 +46,11 @@ class DataSettings(Section):
         3.0, ge=0, description="largest ratio of luma steps on the 8-pixel JPEG grid to elsewhere"
     )
     duplicate_bits: int = Field(
-        6, ge=0, le=64, description="photographs whose 64-bit perceptual hashes differ by at most "
-        "this many bits are near-duplicates"
+        6,
+        ge=0,
+        le=64,
+        description="photographs whose 64-bit perceptual hashes differ by at most "
+        "this many bits are near-duplicates",
     )
     min_train: int = Field(8, ge=1, description="fewest usable training photographs")
     min_val: int = Field(1, ge=1, description="fewest usable validation photographs")
@@ -122,8 +125,9 @@ class LossSettings(Section):
     trunk: Literal["hed_vgg16", "vgg16", "random"] = Field("hed_vgg16", description="DISTS trunk")
     trunk_path: str | None = Field(None, description="weights file for trunk vgg16")
     alternate_edges: bool = Field(
-        False, description="evaluate the plain or the edge term of EA-DISTS at random, doubled: the "
-        "same expectation at half the cost"
+        False,
+        description="evaluate the plain or the edge term of EA-DISTS at random, doubled: the "
+        "same expectation at half the cost",
     )
     l1_only_images: int = Field(
         0, ge=0, description="first images trained with L1 alone, before the other terms join"
@@ -181,7 +185,8 @@ class GateSettings(Section):
     """Floors a model must reach against bicubic before it is packaged."""
 
     min_perceptual_gain: float = Field(
-        0.20, description="least relative drop of the perceptual distance below bicubic's, per scale"
+        0.20,
+        description="least relative drop of the perceptual distance below bicubic's, per scale",
     )
     max_psnr_loss_db: float = Field(1.0, description="largest mean PSNR-Y loss to bicubic, dB")
     max_seam_ratio: float = Field(1.05, gt=0, description="largest mean seam ratio")
@@ -275,7 +280,9 @@ def _merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise SettingsError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(raw, dict):
-        raise SettingsError(f"{path}: a profile is a mapping of settings, not a {type(raw).__name__}")
+        raise SettingsError(
+            f"{path}: a profile is a mapping of settings, not a {type(raw).__name__}"
+        )
     parent = raw.pop("extends", None)
     base = _merged(_find(parent), (*seen, path)) if parent else {}
     return _overlay(base, {"name": path.stem, **raw})

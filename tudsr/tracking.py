@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tudsr.places import outputs_dir
+
+if TYPE_CHECKING:
+    from tudsr.release.gate import Verdict
 
 _RUN_TAG = "tudsr.pipeline_run"
 
@@ -42,3 +49,21 @@ def run_for(pipeline_run: str, experiment: str, tags: dict[str, str] | None = No
         experiment_key, run_name=pipeline_run, tags={_RUN_TAG: pipeline_run, **(tags or {})}
     )
     return str(run.info.run_id)
+
+
+def log_evaluation(run_id: str, verdict: Verdict, folder: Path) -> None:
+    """The gate's means as metrics of a run, and its folder as artifacts."""
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    metrics = [
+        Metric(f"gate/{method}/{scale}/{name}", value, now, 0)
+        for method, scales in verdict.means.items()
+        for scale, means in scales.items()
+        for name, value in means.items()
+        if math.isfinite(value)
+    ]
+    client = MlflowClient(tracking_uri())
+    client.log_batch(run_id, metrics=metrics)
+    client.log_artifacts(run_id, str(folder), "evaluation")

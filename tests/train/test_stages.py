@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conftest import scene
 from tudsr.errors import TrainingError
 from tudsr.model.adapters import activate, add_adapter, load_adapter
 from tudsr.model.base import load_base, random_base
 from tudsr.profile import load_profile
 from tudsr.train.adversarial import AdversarialStep
 from tudsr.train.record import read_metrics
-from tests.conftest import scene
 from tudsr.train.stages import StageTwo, chunk, enlarge, train_stage1, train_stage2, unchunk
 
 SMOKE = load_profile("smoke")

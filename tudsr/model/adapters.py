@@ -59,9 +59,7 @@ def adapter_state(unet: UNet2DConditionModel, name: str) -> dict[str, Tensor]:
     return {k: v.detach().float().cpu().contiguous() for k, v in state.items()}
 
 
-def load_adapter_state(
-    unet: UNet2DConditionModel, name: str, state: Mapping[str, Tensor]
-) -> None:
+def load_adapter_state(unet: UNet2DConditionModel, name: str, state: Mapping[str, Tensor]) -> None:
     """Overwrite an adapter's weights.
 
     Raises:

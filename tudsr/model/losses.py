@@ -70,7 +70,9 @@ class Dists(nn.Module):
         start = 0
         for fx, fy in zip([x, *x_features], [y, *y_features], strict=True):
             channels = slice(start, start := start + fx.shape[1])
-            terms.append(_similarity(fx.float(), fy.float(), self.alpha[channels], self.beta[channels]))
+            terms.append(
+                _similarity(fx.float(), fy.float(), self.alpha[channels], self.beta[channels])
+            )
         return 1 - torch.stack(terms).sum(0)
 
 

@@ -60,14 +60,12 @@ class TorchRuntime:
         return cast("NDArray[np.float32]", restored.cpu().numpy())
 
 
-def load_runtime(
-    bundle: Path, device: str = "auto", precision: str = "auto"
-) -> TorchRuntime:
+def load_runtime(bundle: Path, device: str = "auto", precision: str = "auto") -> TorchRuntime:
     """The runtime of a released bundle (see ``tudsr.release.bundle``); hashes are checked."""
-    from tudsr.release.bundle import load_bundle
+    from tudsr.release.bundle import base_folder, load_bundle
 
     manifest = load_bundle(bundle)
-    folder = bundle / "base" if manifest.base.included else Path(manifest.base.source)
+    folder = base_folder(bundle, manifest)
     settings = RuntimeSettings.model_validate({"device": device, "precision": precision})
     adapters = {stage: bundle / f"adapter{stage}.safetensors" for stage in (1, 2)}
     return TorchRuntime(load_base_folder(folder), adapters, settings)

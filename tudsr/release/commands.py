@@ -1,80 +1,111 @@
-"""``tudsr models``, ``promote``, ``rollback`` and ``status``."""
+"""``tudsr models``, ``tudsr promote`` and ``tudsr rollback``."""
 
 from __future__ import annotations
 
 import getpass
-from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tudsr.profile import RegistrySettings
-
-Name = Annotated[str, typer.Option(help="registered model")]
-_NAME = RegistrySettings().model_name
-
-
-def models(name: Name = _NAME) -> None:
-    """List the registered versions and the promotions."""
-    from rich.console import Console
+if TYPE_CHECKING:
     from rich.table import Table
 
-    from tudsr.release import ledger
+    from tudsr.release.ledger import LedgerEntry
+    from tudsr.release.registry import RegisteredVersion
+
+Name = Annotated[str, typer.Option("--name", help="the registered model")]
+Actor = Annotated[str | None, typer.Option(help="who does it; you, unless given")]
+
+
+def models(name: Name = "tudsr") -> None:
+    """List the registered versions, which is champion, and what the gate measured."""
     from tudsr.release.promotion import note_outside_move
     from tudsr.release.registry import list_versions
 
-    with ledger.locked():
-        note_outside_move(name, getpass.getuser())
-    table = Table("version", "alias", "gate", "gain x4", "gain x8", "PSNR x4", "made", "code", "data")
-    for v in list_versions(name):
-        made = datetime.fromtimestamp(v.created / 1000, UTC).strftime("%Y-%m-%d %H:%M")
-        figures = [v.tags.get(k, "") for k in ("gate", "gain_x4", "gain_x8", "psnr_y_x4")]
-        hashes = [v.tags.get(k, "")[:8] for k in ("code", "data")]
-        table.add_row(v.version, ", ".join(v.aliases), *figures, made, *hashes)
-    Console().print(table)
-    for entry in ledger.read_ledger(name):
-        move = f"{entry.from_version or 'none'} -> {entry.to_version or 'none'}"
-        typer.echo(f"{entry.when}  {entry.action:13}  {move:12}  {entry.actor}: {entry.reason}")
+    versions = list_versions(name)
+    if not versions:
+        typer.echo(f"no version of {name} is registered yet: run `make run`")
+        return
+    moved = note_outside_move(name)
+    _print(_table(versions[::-1]))
+    if moved is not None:
+        typer.echo(
+            f"note: champion was moved outside of tudsr, from {moved.moved_from or 'none'} to "
+            f"{moved.moved_to or 'none'}; the ledger has it now"
+        )
 
 
 def promote(
-    version: Annotated[str | None, typer.Argument(help="default: the challenger")] = None,
-    force: Annotated[str | None, typer.Option(help="promote all the same, for this reason")] = None,
-    name: Name = _NAME,
+    version: Annotated[
+        str | None, typer.Argument(help="version number; the challenger, unless given")
+    ] = None,
+    force: Annotated[
+        str | None,
+        typer.Option(metavar="REASON", help="promote although it lost to the champion"),
+    ] = None,
+    name: Name = "tudsr",
+    actor: Actor = None,
 ) -> None:
-    """Make a version the champion, which is what is served."""
-    from tudsr.release.promotion import promote as run
+    """Make a version champion: it is what `upscale` and `serve` use from then on."""
+    from tudsr.release import promotion
 
-    made = run(name, version, force, getpass.getuser())
-    typer.echo(f"{name} version {made.version} is champion. Serve it: make serve")
-
-
-def rollback(name: Name = _NAME) -> None:
-    """Make the version before the champion the champion again."""
-    from tudsr.release.promotion import rollback as run
-
-    now = run(name, getpass.getuser())
-    typer.echo(f"champion of {name}: {f'version {now.version}' if now else 'none'}")
+    entry = promotion.promote(name, version, force, actor or getpass.getuser())
+    _say("promoted", entry)
 
 
-def status(name: Name = _NAME) -> None:
-    """Say what the last pipeline run made, and what to do next."""
-    from tudsr.places import outputs_dir
-    from tudsr.release.gate import Verdict
-    from tudsr.release.registry import list_versions
+def rollback(name: Name = "tudsr", actor: Actor = None) -> None:
+    """Make the champion before this one champion again."""
+    from tudsr.release import promotion
 
-    evaluation = outputs_dir() / "run" / "evaluation"
-    if not (evaluation / "verdict.json").is_file():
-        typer.echo("nothing has been run yet: zenml pipeline run tudsr_full")
-        raise typer.Exit(1)
-    verdict = Verdict.model_validate_json((evaluation / "verdict.json").read_text("utf-8"))
-    typer.secho(f"gate: {'open' if verdict.open else 'closed'}", bold=True)
-    for rule in verdict.rules:
-        typer.echo(f"  {'ok  ' if rule.passed else 'FAIL'} {rule.sentence}")
-    for version in list_versions(name)[-1:]:
-        marks = f" ({', '.join(version.aliases)})" if version.aliases else ""
-        typer.echo(f"registered: {name} version {version.version}{marks}")
-    typer.echo(f"report: {evaluation / 'report.html'}")
-    typer.echo("next:  tudsr promote               make it the champion")
-    typer.echo("       make serve                  a page and an endpoint on port 3000")
-    typer.echo("       tudsr upscale IN OUT --scale 8")
+    _say("rolled back", promotion.rollback(name, actor or getpass.getuser()))
+
+
+def _say(what: str, entry: LedgerEntry) -> None:
+    before = f"version {entry.moved_from}" if entry.moved_from else "none"
+    forced = f" Forced: {entry.reason}." if entry.forced else ""
+    typer.echo(f"{what}: version {entry.moved_to} is champion (before: {before}).{forced}")
+
+
+def _table(versions: list[RegisteredVersion]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("version", "aliases", "gate", "gain x4", "gain x8", "PSNR-Y x4", "PSNR-Y x8"):
+        table.add_column(heading, justify="left" if heading == "aliases" else "right")
+    for heading in ("profile", "created", "code", "data"):
+        table.add_column(heading)
+    for version in versions:
+        table.add_row(*_row(version))
+    return table
+
+
+def _row(version: RegisteredVersion) -> list[str]:
+    tags = version.tags
+    return [
+        version.version,
+        ", ".join(version.aliases),
+        tags.get("gate", ""),
+        *(_percent(tags.get(f"gain_{scale}")) for scale in ("x4", "x8")),
+        *(_decibel(tags.get(f"psnr_y_{scale}")) for scale in ("x4", "x8")),
+        tags.get("profile", ""),
+        version.created.replace("T", " ").removesuffix("+00:00"),
+        tags.get("code", "")[:8],
+        tags.get("data", "")[:8],
+    ]
+
+
+def _percent(value: str | None) -> str:
+    return f"{float(value):.1%}" if value else "–"  # noqa: RUF001
+
+
+def _decibel(value: str | None) -> str:
+    return f"{float(value):.2f}" if value else "–"  # noqa: RUF001
+
+
+def _print(table: Table) -> None:
+    """To the terminal's width, or unwrapped into a pipe."""
+    from rich.console import Console
+
+    console = Console()
+    console = console if console.is_terminal else Console(width=200)
+    console.print(table)

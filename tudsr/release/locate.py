@@ -1,47 +1,140 @@
-"""Which model a command uses: a folder, a version, an alias, the champion, or the shipped one."""
+"""Finding the bundle to use: a folder, a version, an alias, the champion, or the shipped model.
+
+MLflow takes seconds to import and this must not: with the default registry (a SQLite file), the
+alias and the bundle's hash are read from that file directly, and MLflow is imported only where the
+bundle is not in the cache yet or the file's tables are not as expected. What is read is the
+registry's own record, each time, so a moved alias is seen at once: nothing here can grow stale.
+"""
 
 from __future__ import annotations
 
+import sqlite3
+from dataclasses import dataclass
 from pathlib import Path
 
 from tudsr.errors import ModelError, RegistryError
-from tudsr.profile import PROJECT_ROOT, RegistrySettings
+from tudsr.profile import PROJECT_ROOT
+from tudsr.release.bundle import MANIFEST
+from tudsr.release.registry import (
+    CHAMPION,
+    cached_bundle,
+    fetch,
+    is_intact,
+    is_unused,
+    list_versions,
+)
+from tudsr.tracking import tracking_uri
 
+MODEL_NAME = "tudsr"
 SHIPPED = PROJECT_ROOT / "models" / "small"
 
 
-def locate_model(model: str | None = None, name: str = RegistrySettings().model_name) -> Path:
-    """The folder of the bundle to use.
+@dataclass(frozen=True)
+class Located:
+    """A bundle and how it was found.
 
-    ``model`` is a bundle's folder, a version number or an alias. None means the champion, else the
-    model that comes with the project. MLflow is asked only where a folder is not given.
+    Attributes:
+        path: the bundle's folder.
+        version: its number in the registry, None for a folder or the shipped model.
+        how: ``folder``, ``registry`` or ``shipped``.
+    """
+
+    path: Path
+    version: str | None
+    how: str
+
+
+def locate_model(model: str | None = None, name: str = MODEL_NAME) -> Path:
+    """The folder of the bundle to use; see ``locate``."""
+    return locate(model, name).path
+
+
+def locate(model: str | None = None, name: str = MODEL_NAME) -> Located:
+    """Find a bundle.
+
+    Args:
+        model: a bundle's folder, a version number, an alias, or None for the champion and, where
+            there is none, the model that comes with the repository.
+        name: the registered model.
 
     Raises:
-        ModelError: nothing of that kind; names the remedy.
+        ModelError: no such folder, or nothing to fall back to.
+        RegistryError: no such version or alias, or a registry that does not answer.
     """
-    if model is not None and Path(model).is_dir():
-        return Path(model)
-    from tudsr.release.registry import by_alias, champion, fetch, get_version
+    if model is not None and (Path(model) / MANIFEST).is_file():
+        return Located(Path(model), None, "folder")
+    if model is not None and _looks_like_path(model):
+        raise ModelError(f"{model} is not a bundle: it has no {MANIFEST}")
+    wanted = model or CHAMPION
+    found = _cached(wanted, name) or _fetched(wanted, name)
+    if found is not None:
+        return found
+    if model is None:
+        return _shipped()
+    raise RegistryError(_unknown(model, name))
 
-    if model is not None and model.isdigit():
-        return fetch(get_version(name, model))
-    if model is not None:
-        found = by_alias(name, model)
-        if found is None:
-            raise ModelError(
-                f"no model {model!r}: give a bundle's folder, a version number or an alias such as "
-                "champion or challenger; `tudsr models` lists them"
-            )
-        return fetch(found)
+
+def _looks_like_path(model: str) -> bool:
+    return "/" in model or "\\" in model or model.startswith(".") or Path(model).exists()
+
+
+def _shipped() -> Located:
+    if not (SHIPPED / MANIFEST).is_file():
+        raise ModelError(
+            "no model to use: none is champion and none came with the project. Make one with "
+            "`make run` and `tudsr promote`, or name a bundle's folder with --model"
+        )
+    return Located(SHIPPED, None, "shipped")
+
+
+def _cached(wanted: str, name: str) -> Located | None:
+    """The bundle by the SQLite file and the cache alone, without MLflow; None if they do not do."""
+    uri = tracking_uri()
+    if not uri.startswith("sqlite:///") or is_unused():
+        return None
     try:
-        current = champion(name)
-    except ImportError as error:
-        raise RegistryError(f"the registry needs MLflow: {error}") from None
-    if current is not None:
-        return fetch(current)
-    if (SHIPPED / "bundle.json").is_file():
-        return SHIPPED
-    raise ModelError(
-        "there is no model yet: run `make run` to train one and `tudsr promote` to make it "
-        "champion, or give --model a bundle's folder, a version or `challenger`"
-    )
+        found = _read_sqlite(Path(uri.removeprefix("sqlite:///")), wanted, name)
+    except sqlite3.Error:
+        return None
+    if found is None:
+        return None
+    version, tags = found
+    folder = cached_bundle(tags.get("bundle_hash", "-"))
+    return Located(folder, version, "registry") if is_intact(folder, tags) else None
+
+
+def _read_sqlite(file: Path, wanted: str, name: str) -> tuple[str, dict[str, str]] | None:
+    """(version, its tags) for a version number or an alias, from MLflow's tables."""
+    connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+    try:
+        row = connection.execute(
+            "SELECT v.version FROM model_versions v LEFT JOIN registered_model_aliases a "
+            "ON a.name = v.name AND a.version = v.version AND a.alias = :wanted "
+            "WHERE v.name = :name AND v.current_stage != 'Deleted_Internal' "
+            "AND (a.alias IS NOT NULL OR CAST(v.version AS TEXT) = :wanted)",
+            {"wanted": wanted, "name": name},
+        ).fetchone()
+        if row is None:
+            return None
+        tags = connection.execute(
+            "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?",
+            (name, row[0]),
+        )
+        return str(row[0]), dict(tags.fetchall())
+    finally:
+        connection.close()
+
+
+def _fetched(wanted: str, name: str) -> Located | None:
+    """The same through MLflow, which downloads what is not in the cache."""
+    for version in list_versions(name):
+        if wanted == version.version or wanted in version.aliases:
+            return Located(fetch(version), version.version, "registry")
+    return None
+
+
+def _unknown(model: str, name: str) -> str:
+    have = list_versions(name)
+    known = sorted({alias for v in have for alias in v.aliases} | {v.version for v in have})
+    listed = ", ".join(known) if known else "nothing; run `make run`"
+    return f"{model!r} is no bundle's folder, version or alias of {name}. Registered: {listed}"

@@ -1,105 +1,201 @@
-"""Making a version champion, and going back; every change is in the ledger."""
+"""Promotion and roll-back: moving the alias ``champion``, with every move in the ledger."""
 
 from __future__ import annotations
 
+import hashlib
+from typing import TYPE_CHECKING
+
 from tudsr.errors import RegistryError
-from tudsr.release import ledger
-from tudsr.release.gate import Verdict
+from tudsr.release.ledger import Action, Ledger, LedgerEntry, champions, now
 from tudsr.release.registry import (
     CHALLENGER,
+    CHAMPION,
     RegisteredVersion,
-    by_alias,
-    champion,
-    clear_champion,
-    gate_record,
-    get_version,
-    set_champion,
+    is_unused,
+    registry_client,
+    versions_by,
 )
+from tudsr.release.tags import NO_CHAMPION, interval_sentence
+from tudsr.tracking import tracking_uri
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 
-def promote(name: str, version: str | None, force: str | None, actor: str) -> RegisteredVersion:
-    """Make a version (by default the challenger) the champion.
+def promote(
+    name: str, version: str | None = None, force_reason: str | None = None, actor: str = ""
+) -> LedgerEntry:
+    """Make a version champion and write it into the ledger.
+
+    Args:
+        name: the registered model.
+        version: its number; None for the challenger.
+        force_reason: promote although it lost to the champion or was compared with another one.
+            A closed gate is never forced.
+        actor: who does it.
 
     Raises:
-        RegistryError: nothing to promote, a gate that was closed, or a version that lost to the
-            champion or was not compared with it, unless ``force`` gives a reason.
+        RegistryError: no such version, a closed gate, or a comparison that speaks against it.
     """
-    with ledger.locked():
-        wanted = get_version(name, version) if version else by_alias(name, CHALLENGER)
-        if wanted is None:
-            raise RegistryError(f"model {name!r} has no challenger: run `make run` to train one")
-        current = note_outside_move(name, actor)
-        if current is not None and current.version == wanted.version:
-            return wanted
-        objection = _objection(wanted, current)
-        if objection and not force:
+    if force_reason is not None and not force_reason.strip():
+        raise RegistryError("--force needs a reason: it goes into the ledger")
+    _require_registry(name)
+    ledger = Ledger()
+    with ledger.locked(), registry_client() as client:
+        found = versions_by(client, name)
+        current = _with_alias(found, CHAMPION)
+        _note_outside_move(ledger, name, current)
+        candidate = _candidate(found, name, version)
+        objection = _objection(candidate, current)
+        if objection and force_reason is None:
+            raise RegistryError(objection)
+        reason = (force_reason or "").strip() or "the gate is open"
+        return _move(client, ledger, candidate, current, "promote", reason, actor, bool(objection))
+
+
+def rollback(name: str, actor: str = "") -> LedgerEntry:
+    """Make the champion before this one champion again, by the ledger.
+
+    Raises:
+        RegistryError: no earlier champion, or none that still exists.
+    """
+    _require_registry(name)
+    ledger = Ledger()
+    with ledger.locked(), registry_client() as client:
+        found = {v.version: v for v in versions_by(client, name)}
+        current = _with_alias(list(found.values()), CHAMPION)
+        _note_outside_move(ledger, name, current)
+        line = champions(_entries(ledger, name))
+        earlier = [v for v in line[:-1] if v in found and (not current or v != current.version)]
+        if not earlier:
+            held = f"version {current.version} is the first champion" if current else "no champion"
             raise RegistryError(
-                f"version {wanted.version} is not promoted: {objection}. "
-                "To promote it all the same: --force REASON"
+                f"nothing to roll back to: {held}. Choose a version from `tudsr models` and give "
+                "it to `tudsr promote`"
             )
-        reason = f"forced: {force} ({objection})" if force and objection else force or "gate open"
-        before = current.version if current else None
-        set_champion(name, wanted.version)
-        ledger.append(name, "promote", before, wanted.version, actor, reason)
-    return get_version(name, wanted.version)
+        target = found[str(earlier[-1])]
+        return _move(client, ledger, target, current, "rollback", "rolled back", actor, False)
 
 
-def rollback(name: str, actor: str) -> RegisteredVersion | None:
-    """Go back to what was champion before; None if there was none.
-
-    Raises:
-        RegistryError: no champion, or no earlier one in the ledger.
-    """
-    with ledger.locked():
-        current = note_outside_move(name, actor)
-        if current is None:
-            raise RegistryError(f"model {name!r} has no champion to go back from")
-        moves = [e for e in ledger.read_ledger(name) if e.to_version == current.version]
-        earlier = next((e for e in reversed(moves) if e.action != "rollback"), None)
-        if earlier is None:
-            raise RegistryError(f"the ledger knows no champion before version {current.version}")
-        if earlier.from_version is None:
-            clear_champion(name)
-        else:
-            set_champion(name, get_version(name, earlier.from_version).version)
-        ledger.append(name, "rollback", current.version, earlier.from_version, actor, "rollback")
-    return champion(name)
+def note_outside_move(name: str) -> LedgerEntry | None:
+    """Enter a move of ``champion`` that the ledger did not make; the entry, or None."""
+    if is_unused():
+        return None
+    ledger = Ledger()
+    with ledger.locked(), registry_client() as client:
+        current = _with_alias(versions_by(client, name), CHAMPION)
+        return _note_outside_move(ledger, name, current)
 
 
-def note_outside_move(name: str, actor: str) -> RegisteredVersion | None:
-    """The champion now; a move that the ledger did not make is recorded as such.
-
-    Call it with the ledger locked. ``actor`` is who noticed.
-    """
-    current = champion(name)
-    entries = ledger.read_ledger(name)
-    known = entries[-1].to_version if entries else None
-    now = current.version if current else None
-    if now != known:
-        ledger.append(name, "moved outside", known, now, actor, "the alias was moved in MLflow")
-    return current
+def _require_registry(name: str) -> None:
+    if is_unused():
+        raise RegistryError(f"no version of {name} is registered yet: run `make run`")
 
 
-def _objection(wanted: RegisteredVersion, current: RegisteredVersion | None) -> str | None:
-    """Why a version should not become champion, or None."""
-    verdict = Verdict.model_validate(gate_record(wanted))
-    if not verdict.open:
-        return "its gate was closed"
+def _with_alias(found: list[RegisteredVersion], alias: str) -> RegisteredVersion | None:
+    return next((v for v in found if alias in v.aliases), None)
+
+
+def _candidate(found: list[RegisteredVersion], name: str, version: str | None) -> RegisteredVersion:
+    """The version meant; it must not be the champion already, and its gate must be open."""
+    if version is None:
+        candidate = _with_alias(found, CHALLENGER)
+        missing = "there is no challenger"
+    else:
+        candidate = next((v for v in found if v.version == version), None)
+        missing = f"there is no version {version}"
+    if candidate is None:
+        have = ", ".join(v.version for v in found) or "none; run `make run`"
+        raise RegistryError(f"{missing} of {name} to promote. Versions: {have}")
+    if CHAMPION in candidate.aliases:
+        raise RegistryError(f"version {candidate.version} of {name} is the champion already")
+    if candidate.tags.get("gate") != "open":
+        raise RegistryError(
+            f"version {candidate.version} of {name} did not pass the gate, which --force cannot "
+            "open: train a better model with `make run`"
+        )
+    return candidate
+
+
+def _objection(candidate: RegisteredVersion, current: RegisteredVersion | None) -> str | None:
+    """Why this version should not follow the present champion, or None."""
     if current is None:
         return None
-    if verdict.champion != current.version:
-        compared = f"version {verdict.champion}" if verdict.champion else "no champion"
+    compared = candidate.tags.get("compared_with", NO_CHAMPION)
+    if compared != current.version:
+        with_whom = "no champion" if compared == NO_CHAMPION else f"version {compared}"
         return (
-            f"its gate compared it with {compared}, but the champion is now version "
-            f"{current.version}; run the pipeline again to compare them"
+            f"version {candidate.version} was compared with {with_whom}, but the champion is "
+            f"version {current.version} now: run the pipeline again (`make run`) to compare them, "
+            "or promote it all the same with --force REASON"
         )
-    if not verdict.beats_champion:
-        lost = ", ".join(
-            f"{scale}: {p.mean:+.4f} [{p.low:+.4f}, {p.high:+.4f}]"
-            for scale, p in verdict.versus_champion.items()
+    if candidate.tags.get("beats_champion") == "true":
+        return None
+    interval = interval_sentence(
+        candidate.tags.get("versus_champion", ""), candidate.tags.get("perceptual", "")
+    )
+    return (
+        f"version {candidate.version} does not beat the champion, version {current.version} "
+        f"({interval}): promote it all the same with --force REASON"
+    )
+
+
+def _move(
+    client: MlflowClient,
+    ledger: Ledger,
+    target: RegisteredVersion,
+    current: RegisteredVersion | None,
+    action: Action,
+    reason: str,
+    actor: str,
+    forced: bool,
+) -> LedgerEntry:
+    """Move the alias, then write it down: killed in between, it is noted as moved outside."""
+    client.set_registered_model_alias(target.name, CHAMPION, target.version)
+    if CHALLENGER in target.aliases:
+        client.delete_registered_model_alias(target.name, CHALLENGER)
+    return ledger.append(
+        LedgerEntry(
+            at=now(),
+            actor=actor or "unknown",
+            action=action,
+            registry=_registry_id(),
+            model=target.name,
+            moved_from=current.version if current else None,
+            moved_to=target.version,
+            reason=reason,
+            forced=forced,
         )
-        return (
-            f"it does not beat champion {current.version} on {verdict.perceptual} "
-            f"(difference and 95 % interval, lower is better: {lost})"
+    )
+
+
+def _note_outside_move(
+    ledger: Ledger, name: str, current: RegisteredVersion | None
+) -> LedgerEntry | None:
+    entries = _entries(ledger, name)
+    known = entries[-1].moved_to if entries else None
+    present = current.version if current else None
+    if known == present:
+        return None
+    return ledger.append(
+        LedgerEntry(
+            at=now(),
+            actor="unknown",
+            action="moved outside",
+            registry=_registry_id(),
+            model=name,
+            moved_from=known,
+            moved_to=present,
+            reason="the alias was moved in MLflow, not by tudsr",
         )
-    return None
+    )
+
+
+def _entries(ledger: Ledger, name: str) -> list[LedgerEntry]:
+    here = _registry_id()
+    return [e for e in ledger.entries() if e.model == name and e.registry == here]
+
+
+def _registry_id() -> str:
+    """A registry's address may hold a password: only a hash of it is written down."""
+    return hashlib.sha256(tracking_uri().encode()).hexdigest()[:12]

@@ -39,7 +39,9 @@ class AdversarialStep:
         self.critic_optimizer = self._adamw(self.heads, settings.critic.lr)
         self.ema = EMAModel(self.parameters, decay=settings.ema)
 
-    def accumulate(self, lr: Tensor, hr: Tensor, images_seen: int, share: float) -> dict[str, Tensor]:
+    def accumulate(
+        self, lr: Tensor, hr: Tensor, images_seen: int, share: float
+    ) -> dict[str, Tensor]:
         """Add ``share`` of this micro-batch's gradients; (B, 3, R, R) images in [0, 1]."""
         rng = torch.Generator().manual_seed(images_seen)
         with autocast(self.device, self.runtime):

@@ -88,7 +88,9 @@ class DenoisingTask:
         device = self.base.prompt.device
         latents = self.base.codec.encode(crops.to(device) * 2 - 1)
         low = rng.random(len(crops)) < self.settings.low_t_share
-        t = np.where(low, rng.integers(_LOW_T, size=low.size), rng.integers(TRAIN_STEPS, size=low.size))
+        t = np.where(
+            low, rng.integers(_LOW_T, size=low.size), rng.integers(TRAIN_STEPS, size=low.size)
+        )
         timesteps = torch.from_numpy(t).to(device)
         noise = torch.from_numpy(rng.standard_normal(latents.shape, np.float32)).to(device)
         abar = self.base.alphas_cumprod[timesteps].float()[:, None, None, None]

@@ -62,8 +62,9 @@ class MlflowRecorder:
 
     def log(self, images_seen: int, values: Mapping[str, float]) -> None:
         """Log each figure under ``PREFIX/name`` at step ``images_seen``."""
-        from mlflow.entities import Metric
         from time import time
+
+        from mlflow.entities import Metric
 
         now = int(time() * 1000)
         metrics = [Metric(f"{self.prefix}/{k}", v, now, images_seen) for k, v in values.items()]

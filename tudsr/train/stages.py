@@ -16,8 +16,8 @@ from torch import Tensor
 from tudsr.images.atomic import writing_dir
 from tudsr.model.adapters import (
     activate,
-    add_adapter,
     adapter_state,
+    add_adapter,
     load_adapter,
     load_adapter_state,
     save_adapter,
@@ -159,7 +159,9 @@ class StageTwo:
         """Stage 2's input, its result (chunk by chunk) and the truth side by side."""
         y_lr = self.stage2_input(self.watched["lr"].to(self.step.device))
         with torch.inference_mode(), autocast(self.step.device, self.step.runtime):
-            parts = [self.base.restore(c, self.settings.timestep).float() for c in chunk(y_lr, self.r_px)]
+            parts = [
+                self.base.restore(c, self.settings.timestep).float() for c in chunk(y_lr, self.r_px)
+            ]
         return _side_by_side(y_lr.cpu(), unchunk(parts, self.settings.n).cpu(), self.watched["hr"])
 
 

@@ -76,7 +76,7 @@ class Upscaler:
         current = pixels
         for step, size, plan in zip(passes, sizes, plans, strict=True):
             current = self._run(current, size, step, plan, report)
-        fixed = colour_fix(current, pixels, self.settings.colour)
+        fixed = colour_fix(current, pixels, self.settings.colour, out=current)
         return np.clip(fixed, 0, 1, out=fixed)
 
     def upscale_picture(

@@ -1,0 +1,53 @@
+"""Step 5: the metric gate, against bicubic's floors and the current champion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from zenml import get_step_context, log_metadata, step
+from zenml.types import HTMLString
+
+from steps.caching import ON_LIBRARY
+from steps.context import mlflow_run
+from tudsr.profile import Profile
+from tudsr.release.gate import Verdict
+
+
+@step(cache_policy=ON_LIBRARY)
+def gate_metrics(
+    profile: Profile,
+    pairs: Path,
+    stage1: Path,
+    stage2: Path,
+    data_version: str,
+    base_version: str,
+    champion_version: str | None,
+) -> tuple[
+    Annotated[Verdict, "verdict"], Annotated[Path, "evaluation"], Annotated[HTMLString, "report"]
+]:
+    """Score the model, decide, and write the report; a closed gate is a result, not a failure."""
+    from tudsr.evaluate.judge import examine
+    from tudsr.evaluate.record import write_evaluation
+    from tudsr.places import outputs_dir
+    from tudsr.release.locate import locate_model
+    from tudsr.tracking import log_evaluation
+
+    name = profile.registry.model_name
+    champion = (
+        (champion_version, locate_model(champion_version, name)) if champion_version else None
+    )
+    adapters = {1: stage1 / "adapter.safetensors", 2: stage2 / "adapter.safetensors"}
+    examination = examine(profile, adapters, pairs, champion)
+    facts = {
+        "pipeline run": get_step_context().pipeline_run.name,
+        "data": data_version,
+        "base": base_version,
+        "seed": str(profile.seed),
+    }
+    out = outputs_dir() / "run" / "evaluation"
+    metrics = {"stage 1": stage1 / "metrics.jsonl", "stage 2": stage2 / "metrics.jsonl"}
+    write_evaluation(out, examination, metrics, facts)
+    log_evaluation(mlflow_run(profile.registry), examination.verdict, out)
+    log_metadata({"open": examination.verdict.open, **examination.verdict.gains})
+    return examination.verdict, out, HTMLString((out / "report.html").read_text("utf-8"))

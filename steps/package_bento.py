@@ -1,0 +1,41 @@
+"""Step 6: the bundle of what the gate let through, and a Bento around it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from zenml import log_metadata, step
+
+from steps.caching import ON_PACKAGING
+from tudsr.profile import Profile
+from tudsr.release.gate import Verdict
+
+
+@step(cache_policy=ON_PACKAGING)
+def package_bento(
+    profile: Profile,
+    verdict: Verdict,
+    evaluation: Path,
+    stage1: Path,
+    stage2: Path,
+    data_version: str,
+    base_version: str,
+) -> tuple[Annotated[Path, "bundle"], Annotated[str, "bento"]]:
+    """Write the bundle and build the Bento.
+
+    Raises:
+        GateClosed: the gate is closed; the run fails here and keeps its record.
+    """
+    from serving.build import build_bento
+
+    from tudsr.places import outputs_dir
+    from tudsr.release.assemble import assemble
+
+    verdict.require_open()
+    out = outputs_dir() / "run" / "bundle"
+    adapters = {1: stage1 / "adapter.safetensors", 2: stage2 / "adapter.safetensors"}
+    manifest = assemble(out, profile, adapters, verdict, data_version, base_version)
+    bento = build_bento(out, manifest.bundle_hash)
+    log_metadata({"bundle_hash": manifest.bundle_hash, "bento": bento})
+    return out, bento

@@ -1,0 +1,33 @@
+"""Step 7: a version in the MLflow registry, alias ``challenger``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from zenml import get_step_context, log_metadata, step
+
+from steps.caching import ON_LIBRARY
+from steps.context import mlflow_run
+from tudsr.profile import RegistrySettings
+from tudsr.release.gate import Verdict
+
+
+@step(cache_policy=ON_LIBRARY)
+def register_model(
+    settings: RegistrySettings, bundle: Path, bento: str, verdict: Verdict
+) -> Annotated[str, "registered_version"]:
+    """Register the bundle; the same bundle twice is one version."""
+    from tudsr.release.registry import register
+
+    verdict.require_open()
+    context = get_step_context()
+    tags = {
+        "bento": bento,
+        "zenml_model_version": str(context.model.number),
+        "zenml_run": context.pipeline_run.name,
+    }
+    run = mlflow_run(settings)
+    made = register(bundle, run, tags, settings)
+    log_metadata({"mlflow_model": made.name, "mlflow_version": made.version, "mlflow_run": run})
+    return made.version

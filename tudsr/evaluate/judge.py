@@ -1,0 +1,124 @@
+"""The gate's examination: a model, bicubic and the champion on the same fixed test pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tudsr.data.pairs import Pair, load_pairs, read_pair
+from tudsr.evaluate.perceptual import Perceptual
+from tudsr.evaluate.score import (
+    ScoredPair,
+    ScoreTable,
+    bicubic,
+    kept_scores,
+    score,
+)
+from tudsr.model.runtime import TorchRuntime, load_runtime, training_runtime
+from tudsr.places import outputs_dir
+from tudsr.profile import Profile, UpscaleSettings
+from tudsr.provenance import code_fingerprint, file_sha256
+from tudsr.release.bundle import load_bundle
+from tudsr.release.gate import Verdict, decide
+from tudsr.upscale.cascade import pass_sizes, split_scale
+from tudsr.upscale.tiles import plan_tiles
+from tudsr.upscale.upscaler import Upscaler
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the gate saw.
+
+    Attributes:
+        pairs: the test pairs, in the order of all tables.
+        pictures: the model's results, likewise.
+        tables: scores by method: ``model``, ``bicubic`` and perhaps ``champion``.
+    """
+
+    verdict: Verdict
+    pairs: list[ScoredPair]
+    pictures: list[NDArray[np.float32]]
+    tables: dict[str, ScoreTable]
+
+
+def examine(
+    profile: Profile,
+    adapters: dict[int, Path],
+    pairs_folder: Path,
+    champion: tuple[str, Path] | None = None,
+) -> Examination:
+    """Score the model on the test pairs and hold it against the floors and the champion.
+
+    ``champion`` is the version's name and its bundle's folder. Bicubic's and the champion's scores
+    are kept in ``outputs/cache/scores`` under the hashes of everything that decides them.
+    """
+    gate = profile.gate
+    perceptual = Perceptual(gate.metric_trunk, gate.metric_trunk_path)
+    pairs = _test_pairs(pairs_folder, Path(profile.data.root))
+    key = _key(pairs_folder, profile)
+    cache = outputs_dir() / "cache" / "scores"
+    runtime = training_runtime(profile.base, adapters, profile.runtime)
+    model, pictures = _score_model("model", runtime, profile.upscale, pairs, perceptual)
+    tables = {
+        "model": model,
+        "bicubic": kept_scores(
+            cache,
+            {**key, "method": "bicubic"},
+            lambda: score("bicubic", pairs, bicubic, perceptual)[0],
+        ),
+    }
+    if champion is not None:
+        version, bundle = champion
+        manifest = load_bundle(bundle)
+        tables["champion"] = kept_scores(
+            cache,
+            {**key, "method": manifest.bundle_hash},
+            lambda: _score_model(
+                "champion", load_runtime(bundle), manifest.upscale, pairs, perceptual
+            )[0],
+        )
+    against = (champion[0], tables["champion"]) if champion else None
+    verdict = decide(model, tables["bicubic"], gate, perceptual.lpips_name, against)
+    return Examination(verdict, pairs, pictures, tables)
+
+
+def _score_model(
+    method: str,
+    runtime: TorchRuntime,
+    settings: UpscaleSettings,
+    pairs: Sequence[ScoredPair],
+    perceptual: Perceptual,
+) -> tuple[ScoreTable, list[NDArray[np.float32]]]:
+    upscaler = Upscaler(runtime, settings)
+
+    def lines(height: int, width: int, scale: int) -> tuple[list[int], list[int]]:
+        """Where the last pass' tiles hand over."""
+        size = pass_sizes(height // scale, width // scale, split_scale(scale))[-1]
+        tiles = plan_tiles(*size, settings.tile_px, settings.overlap_px, runtime.size_multiple)
+        rows = {round(t.rows.fade_in) for t in tiles if t.rows.fade_in is not None}
+        columns = {round(t.columns.fade_in) for t in tiles if t.columns.fade_in is not None}
+        return sorted(rows), sorted(columns)
+
+    return score(method, pairs, upscaler.upscale, perceptual, lines)
+
+
+def _test_pairs(folder: Path, data_root: Path) -> list[ScoredPair]:
+    chosen = [pair for pair in load_pairs(folder).pairs if pair.split == "test"]
+    return [_in_memory(pair, folder, data_root) for pair in chosen]
+
+
+def _in_memory(pair: Pair, folder: Path, data_root: Path) -> ScoredPair:
+    lr, hr = read_pair(pair, folder, data_root)
+    return ScoredPair(name=f"{Path(pair.photo).stem} {pair.index}", scale=pair.scale, lr=lr, hr=hr)
+
+
+def _key(pairs_folder: Path, profile: Profile) -> dict[str, str]:
+    return {
+        "pairs": file_sha256(pairs_folder / "pairs.json"),
+        "trunk": profile.gate.metric_trunk,
+        "code": code_fingerprint(),
+    }

@@ -1,0 +1,32 @@
+"""``tudsr status``: what the last pipeline run made, and what to do next."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def status(
+    name: Annotated[str, typer.Option("--name", help="the registered model")] = "tudsr",
+) -> None:
+    """Say what the last pipeline run made, and what to do next."""
+    from tudsr.places import outputs_dir
+    from tudsr.release.gate import Verdict
+    from tudsr.release.registry import list_versions
+
+    evaluation = outputs_dir() / "run" / "evaluation"
+    if not (evaluation / "verdict.json").is_file():
+        typer.echo("nothing has been run yet: zenml pipeline run tudsr_full")
+        raise typer.Exit(1)
+    verdict = Verdict.model_validate_json((evaluation / "verdict.json").read_text("utf-8"))
+    typer.secho(f"gate: {'open' if verdict.open else 'closed'}", bold=True)
+    for rule in verdict.rules:
+        typer.echo(f"  {'ok  ' if rule.passed else 'FAIL'} {rule.sentence}")
+    for version in list_versions(name)[-1:]:
+        marks = f" ({', '.join(version.aliases)})" if version.aliases else ""
+        typer.echo(f"registered: {name} version {version.version}{marks}")
+    typer.echo(f"report: {evaluation / 'report.html'}")
+    typer.echo("next:  tudsr promote                      make it the champion")
+    typer.echo("       make serve                         a page and an endpoint on port 3000")
+    typer.echo("       tudsr upscale IN OUT --scale 8     with the champion")
