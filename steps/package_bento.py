@@ -25,7 +25,7 @@ def package_bento(
     """Write the bundle and build the Bento.
 
     Raises:
-        GateClosed: the gate is closed; the run fails here and keeps its record.
+        GateClosedError: the gate is closed; the run fails here and keeps its record.
     """
     from serving.build import build_bento
 

@@ -36,7 +36,7 @@ class TrainingError(TudsrError):
     """Training that cannot start or go on, such as a loss that is not finite."""
 
 
-class GateClosed(TudsrError):
+class GateClosedError(TudsrError):
     """The metric gate refused the model; the message lists the reasons."""
 
 

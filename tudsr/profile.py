@@ -33,104 +33,136 @@ class Section(BaseModel):
 class DataSettings(Section):
     """Which photographs there are and what makes one usable."""
 
-    root: str = Field("data", description="folder with train/, val/, test/ and manifest.csv")
-    min_side_px: int = Field(512, ge=1, description="shortest side a photograph may have, pixels")
-    max_side_px: int = Field(16384, ge=1, description="longest side a photograph may have, pixels")
+    root: str = Field(
+        default="data", description="folder with train/, val/, test/ and manifest.csv"
+    )
+    min_side_px: int = Field(
+        default=512, ge=1, description="shortest side a photograph may have, pixels"
+    )
+    max_side_px: int = Field(
+        default=16384, ge=1, description="longest side a photograph may have, pixels"
+    )
     min_sharpness: float = Field(
-        2.0, ge=0, description="least variance of the Laplacian of luma, grey levels squared"
+        default=2.0,
+        ge=0,
+        description="least variance of the Laplacian of luma, grey levels squared",
     )
     max_noise: float = Field(
-        15.0, ge=0, description="largest estimated noise, standard deviation in grey levels"
+        default=15.0, ge=0, description="largest estimated noise, standard deviation in grey levels"
     )
     max_blockiness: float = Field(
-        3.0, ge=0, description="largest ratio of luma steps on the 8-pixel JPEG grid to elsewhere"
+        default=3.0,
+        ge=0,
+        description="largest ratio of luma steps on the 8-pixel JPEG grid to elsewhere",
     )
     duplicate_bits: int = Field(
-        6,
+        default=6,
         ge=0,
         le=64,
         description="photographs whose 64-bit perceptual hashes differ by at most "
         "this many bits are near-duplicates",
     )
-    min_train: int = Field(8, ge=1, description="fewest usable training photographs")
-    min_val: int = Field(1, ge=1, description="fewest usable validation photographs")
-    min_test: int = Field(2, ge=1, description="fewest usable test photographs")
+    min_train: int = Field(default=8, ge=1, description="fewest usable training photographs")
+    min_val: int = Field(default=1, ge=1, description="fewest usable validation photographs")
+    min_test: int = Field(default=2, ge=1, description="fewest usable test photographs")
 
 
 class PairSettings(Section):
     """The fixed pairs of low- and high-resolution crops for validation and test."""
 
-    hr_crop_px: int = Field(512, ge=16, description="side of a high-resolution crop, pixels")
-    crops_per_photo: int = Field(2, ge=1, description="crops taken from each photograph")
-    scales: tuple[int, ...] = Field((4, 8), description="total ratios that pairs are made for")
-    val_preset: Literal["clean", "mild", "standard"] = Field("mild")
-    test_preset: Literal["clean", "mild", "standard"] = Field("clean")
+    hr_crop_px: int = Field(
+        default=512, ge=16, description="side of a high-resolution crop, pixels"
+    )
+    crops_per_photo: int = Field(default=2, ge=1, description="crops taken from each photograph")
+    scales: tuple[int, ...] = Field(
+        default=(4, 8), description="total ratios that pairs are made for"
+    )
+    val_preset: Literal["clean", "mild", "standard"] = Field(default="mild")
+    test_preset: Literal["clean", "mild", "standard"] = Field(default="clean")
 
 
 class DegradationSettings(Section):
     """The second-order degradation chain that makes training inputs."""
 
     preset: Literal["clean", "mild", "standard"] = Field(
-        "mild", description="ranges of the chain; `mild` is SeeSR's and OMGSR's"
+        default="mild", description="ranges of the chain; `mild` is SeeSR's and OMGSR's"
     )
     clean_prob: Unit = Field(
-        0.0, description="share of training samples that get a clean bicubic reduction instead"
+        default=0.0,
+        description="share of training samples that get a clean bicubic reduction instead",
     )
 
 
 class BaseSettings(Section):
     """The frozen part: codec, UNet, schedule and prompt embedding."""
 
-    source: str = Field("models/base", description="local folder in diffusers' layout, or hub id")
-    revision: str | None = Field(None, description="hub revision; None for a local folder")
-    random_seed: int | None = Field(
-        None, description="build a random base of `arch` with this seed instead of loading one"
+    source: str = Field(
+        default="models/base", description="local folder in diffusers' layout, or hub id"
     )
-    arch: Literal["smoke", "small"] = Field("small", description="architecture of a base of ours")
-    r_px: int = Field(512, ge=16, description="R, the native training size, pixels")
+    revision: str | None = Field(default=None, description="hub revision; None for a local folder")
+    random_seed: int | None = Field(
+        default=None,
+        description="build a random base of `arch` with this seed instead of loading one",
+    )
+    arch: Literal["smoke", "small"] = Field(
+        default="small", description="architecture of a base of ours"
+    )
+    r_px: int = Field(default=512, ge=16, description="R, the native training size, pixels")
 
 
 class LoraSettings(Section):
     """One stage's adapter."""
 
-    rank: int = Field(32, ge=1, description="LoRA rank (paper: 32)")
-    alpha: int | None = Field(None, description="LoRA alpha; None means the rank, so scale 1")
+    rank: int = Field(default=32, ge=1, description="LoRA rank (paper: 32)")
+    alpha: int | None = Field(
+        default=None, description="LoRA alpha; None means the rank, so scale 1"
+    )
     targets: Literal["default", "attention", "full"] = Field(
-        "default", description="which UNet modules get an adapter (method: the OMGSR set)"
+        default="default", description="which UNet modules get an adapter (method: the OMGSR set)"
     )
     warm_start: bool = Field(
-        False, description="stage 2 only: start from stage 1's adapter instead of from zero"
+        default=False, description="stage 2 only: start from stage 1's adapter instead of from zero"
     )
 
 
 class CriticSettings(Section):
     """The discriminator: a frozen feature trunk and trained heads on three of its levels."""
 
-    trunk: Literal["hed_vgg16", "vgg16", "random"] = Field("hed_vgg16")
-    trunk_path: str | None = Field(None, description="weights file for trunk vgg16")
-    levels: tuple[int, int, int] = Field((2, 3, 4), description="trunk stages, 1-based")
-    blocks: int = Field(2, ge=1, le=4, description="n, blur-conv-LeakyReLU blocks in a head")
-    width: int = Field(128, ge=8, description="channels of a head's first block")
-    diff_augment: bool = Field(True, description="colour, translation and cutout before the critic")
-    lr: float = Field(5e-5, gt=0, description="AdamW learning rate of the heads")
+    trunk: Literal["hed_vgg16", "vgg16", "random"] = Field(default="hed_vgg16")
+    trunk_path: str | None = Field(default=None, description="weights file for trunk vgg16")
+    levels: tuple[int, int, int] = Field(default=(2, 3, 4), description="trunk stages, 1-based")
+    blocks: int = Field(
+        default=2, ge=1, le=4, description="n, blur-conv-LeakyReLU blocks in a head"
+    )
+    width: int = Field(default=128, ge=8, description="channels of a head's first block")
+    diff_augment: bool = Field(
+        default=True, description="colour, translation and cutout before the critic"
+    )
+    lr: float = Field(default=5e-5, gt=0, description="AdamW learning rate of the heads")
 
 
 class LossSettings(Section):
     """Weights of the generator's losses (paper, Eq. 9) and how they are evaluated."""
 
-    ea_dists: float = Field(5.0, ge=0, description="weight of edge-aware DISTS")
-    gan: float = Field(0.5, ge=0, description="weight of the adversarial term")
-    l1: float = Field(0.5, ge=0, description="weight of pixel L1")
-    real_target: Unit = Field(0.8, description="soft label of real images, also the generator's")
-    trunk: Literal["hed_vgg16", "vgg16", "random"] = Field("hed_vgg16", description="DISTS trunk")
-    trunk_path: str | None = Field(None, description="weights file for trunk vgg16")
+    ea_dists: float = Field(default=5.0, ge=0, description="weight of edge-aware DISTS")
+    gan: float = Field(default=0.5, ge=0, description="weight of the adversarial term")
+    l1: float = Field(default=0.5, ge=0, description="weight of pixel L1")
+    real_target: Unit = Field(
+        default=0.8, description="soft label of real images, also the generator's"
+    )
+    trunk: Literal["hed_vgg16", "vgg16", "random"] = Field(
+        default="hed_vgg16", description="DISTS trunk"
+    )
+    trunk_path: str | None = Field(default=None, description="weights file for trunk vgg16")
     alternate_edges: bool = Field(
-        False,
+        default=False,
         description="evaluate the plain or the edge term of EA-DISTS at random, doubled: the "
         "same expectation at half the cost",
     )
     l1_only_images: int = Field(
-        0, ge=0, description="first images trained with L1 alone, before the other terms join"
+        default=0,
+        ge=0,
+        description="first images trained with L1 alone, before the other terms join",
     )
 
 
@@ -139,17 +171,25 @@ class StageSettings(Section):
 
     timestep: int = Field(ge=0, le=999, description="t, the fixed diffusion step")
     images: int = Field(ge=1, description="length of training: images seen (stage 2: of N² chunks)")
-    batch: int = Field(1, ge=1, description="images per micro-batch")
-    accumulate: int = Field(4, ge=1, description="micro-batches (stage 2: chunks) per update")
-    n: int = Field(1, ge=1, le=8, description="N, stage 2's upsampling ratio; 1 in stage 1")
-    scales: tuple[int, ...] = Field((4,), description="degradation ratios drawn from, per sample")
-    lr: float = Field(5e-5, gt=0, description="AdamW learning rate of the adapter")
-    weight_decay: float = Field(1e-4, ge=0)
-    clip_norm: float = Field(1.0, gt=0, description="largest gradient norm")
-    ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged adapter; 0 turns off")
-    cooldown: Unit = Field(0.0, description="last share of training with a linearly falling rate")
-    checkpoint_every: int = Field(500, ge=1, description="images between checkpoints")
-    sample_every: int = Field(500, ge=1, description="images between sample pictures")
+    batch: int = Field(default=1, ge=1, description="images per micro-batch")
+    accumulate: int = Field(
+        default=4, ge=1, description="micro-batches (stage 2: chunks) per update"
+    )
+    n: int = Field(default=1, ge=1, le=8, description="N, stage 2's upsampling ratio; 1 in stage 1")
+    scales: tuple[int, ...] = Field(
+        default=(4,), description="degradation ratios drawn from, per sample"
+    )
+    lr: float = Field(default=5e-5, gt=0, description="AdamW learning rate of the adapter")
+    weight_decay: float = Field(default=1e-4, ge=0)
+    clip_norm: float = Field(default=1.0, gt=0, description="largest gradient norm")
+    ema: float = Field(
+        default=0.999, ge=0, lt=1, description="decay of the averaged adapter; 0 turns off"
+    )
+    cooldown: Unit = Field(
+        default=0.0, description="last share of training with a linearly falling rate"
+    )
+    checkpoint_every: int = Field(default=500, ge=1, description="images between checkpoints")
+    sample_every: int = Field(default=500, ge=1, description="images between sample pictures")
     lora: LoraSettings = LoraSettings()
     critic: CriticSettings = CriticSettings()
     loss: LossSettings = LossSettings()
@@ -158,26 +198,29 @@ class StageSettings(Section):
 class PretrainSettings(Section):
     """Pre-training of a base of ours on epsilon."""
 
-    images: int = Field(28000, ge=1, description="crops seen")
-    batch: int = Field(16, ge=1)
-    lr: float = Field(5e-4, gt=0)
-    weight_decay: float = Field(1e-2, ge=0)
-    clip_norm: float = Field(1.0, gt=0)
-    ema: float = Field(0.999, ge=0, lt=1)
-    cooldown: Unit = Field(0.3, description="last share of training with a linearly falling rate")
-    low_t_share: Unit = Field(
-        0.5, description="share of samples with t drawn below 400, where one-step restoration lives"
+    images: int = Field(default=28000, ge=1, description="crops seen")
+    batch: int = Field(default=16, ge=1)
+    lr: float = Field(default=5e-4, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    clip_norm: float = Field(default=1.0, gt=0)
+    ema: float = Field(default=0.999, ge=0, lt=1)
+    cooldown: Unit = Field(
+        default=0.3, description="last share of training with a linearly falling rate"
     )
-    checkpoint_every: int = Field(4000, ge=1)
+    low_t_share: Unit = Field(
+        default=0.5,
+        description="share of samples with t drawn below 400, where one-step restoration lives",
+    )
+    checkpoint_every: int = Field(default=4000, ge=1)
 
 
 class UpscaleSettings(Section):
     """How a picture is enlarged."""
 
-    tile_px: int = Field(512, ge=32, description="side of a tile, pixels")
-    overlap_px: int = Field(64, ge=0, description="overlap of neighbouring tiles, pixels")
+    tile_px: int = Field(default=512, ge=32, description="side of a tile, pixels")
+    overlap_px: int = Field(default=64, ge=0, description="overlap of neighbouring tiles, pixels")
     colour: Literal["wavelet", "adain", "none"] = Field(
-        "wavelet", description="correction of the result's colours against the input"
+        default="wavelet", description="correction of the result's colours against the input"
     )
 
 
@@ -185,29 +228,31 @@ class GateSettings(Section):
     """Floors a model must reach against bicubic before it is packaged."""
 
     min_perceptual_gain: float = Field(
-        0.20,
+        default=0.20,
         description="least relative drop of the perceptual distance below bicubic's, per scale",
     )
-    max_psnr_loss_db: float = Field(1.0, description="largest mean PSNR-Y loss to bicubic, dB")
-    max_seam_ratio: float = Field(1.05, gt=0, description="largest mean seam ratio")
-    metric_trunk: Literal["hed_vgg16", "vgg16", "random"] = Field("hed_vgg16")
-    metric_trunk_path: str | None = Field(None, description="weights file for trunk vgg16")
-    bootstrap: int = Field(2000, ge=100, description="resamples behind each interval")
+    max_psnr_loss_db: float = Field(
+        default=1.0, description="largest mean PSNR-Y loss to bicubic, dB"
+    )
+    max_seam_ratio: float = Field(default=1.05, gt=0, description="largest mean seam ratio")
+    metric_trunk: Literal["hed_vgg16", "vgg16", "random"] = Field(default="hed_vgg16")
+    metric_trunk_path: str | None = Field(default=None, description="weights file for trunk vgg16")
+    bootstrap: int = Field(default=2000, ge=100, description="resamples behind each interval")
 
 
 class RegistrySettings(Section):
     """Where a passed model is registered."""
 
-    model_name: str = Field("tudsr", min_length=1)
-    experiment: str = Field("tudsr", min_length=1)
+    model_name: str = Field(default="tudsr", min_length=1)
+    experiment: str = Field(default="tudsr", min_length=1)
 
 
 class RuntimeSettings(Section):
     """The machine's side of a run."""
 
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto")
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto: bf16 on CUDA and on CPUs with AMX, else fp32"
+        default="auto", description="auto: bf16 on CUDA and on CPUs with AMX, else fp32"
     )
 
 
@@ -215,7 +260,9 @@ class Profile(Section):
     """One run's settings, whole."""
 
     name: str = Field(description="the profile's file name without its suffix")
-    seed: int = Field(0, ge=0, description="the run's seed; every random draw derives from it")
+    seed: int = Field(
+        default=0, ge=0, description="the run's seed; every random draw derives from it"
+    )
     runtime: RuntimeSettings = RuntimeSettings()
     data: DataSettings = DataSettings()
     pairs: PairSettings = PairSettings()

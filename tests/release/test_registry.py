@@ -15,7 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from tests.release.conftest import Parts, provenance, verdict
-from tudsr.errors import GateClosed, ModelError, RegistryError
+from tudsr.errors import GateClosedError, ModelError, RegistryError
 from tudsr.profile import RegistrySettings
 from tudsr.release import commands, locate
 from tudsr.release.bundle import load_bundle
@@ -104,7 +104,7 @@ def test_a_run_of_the_pipeline_holds_the_artifacts(make):
 
 
 def test_a_closed_gate_is_not_registered(make, name):
-    with pytest.raises(GateClosed):
+    with pytest.raises(GateClosedError):
         make(open=False)
     assert list_versions(name) == []
 

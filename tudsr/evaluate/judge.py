@@ -72,7 +72,7 @@ def examine(
         ),
     }
     if champion is not None:
-        version, bundle = champion
+        bundle = champion[1]
         manifest = load_bundle(bundle)
         tables["champion"] = kept_scores(
             cache,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from skimage.color import deltaE_ciede2000, rgb2lab, rgb2ycbcr
@@ -24,16 +26,15 @@ def psnr_y(a: Pixels, b: Pixels, border_px: int = 4) -> float:
 
 def ssim_y(a: Pixels, b: Pixels, border_px: int = 4) -> float:
     """SSIM of luma (Wang et al. 2004: Gaussian window of 11, sigma 1.5), without a border."""
-    return float(
-        structural_similarity(
-            _inner(luma(a), border_px),
-            _inner(luma(b), border_px),
-            data_range=255,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-        )
+    value: Any = structural_similarity(
+        _inner(luma(a), border_px),
+        _inner(luma(b), border_px),
+        data_range=255,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
     )
+    return float(value)
 
 
 def delta_e(a: Pixels, b: Pixels) -> float:

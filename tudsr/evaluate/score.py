@@ -109,7 +109,7 @@ def score(
             "delta_e": delta_e(result, pair.hr),
         }
         if tile_lines is not None:
-            ratio = seam_ratio(result, *tile_lines(*result.shape[:2], pair.scale))
+            ratio = seam_ratio(result, *tile_lines(result.shape[0], result.shape[1], pair.scale))
             values |= {} if ratio is None else {"seam_ratio": ratio}
         rows.append(ImageScore(name=pair.name, scale=pair.scale, values=values))
         pictures.append(result)

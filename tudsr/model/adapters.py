@@ -55,7 +55,7 @@ def adapter_parameters(unet: UNet2DConditionModel, name: str) -> list[nn.Paramet
 
 def adapter_state(unet: UNet2DConditionModel, name: str) -> dict[str, Tensor]:
     """The adapter's weights by module name."""
-    state = cast(dict[str, Tensor], get_peft_model_state_dict(unet, adapter_name=name))
+    state = get_peft_model_state_dict(unet, adapter_name=name)
     return {k: v.detach().float().cpu().contiguous() for k, v in state.items()}
 
 
@@ -69,8 +69,8 @@ def load_adapter_state(unet: UNet2DConditionModel, name: str, state: Mapping[str
     wrong = [k for k in own.keys() | state.keys() if _shape(own, k) != _shape(state, k)]
     if wrong:
         raise ModelError(
-            f"the adapter does not fit this base: {len(wrong)} weights differ, such as {wrong[0]!r} "
-            f"({_shape(state, wrong[0])}, needed {_shape(own, wrong[0])})"
+            f"the adapter does not fit this base: {len(wrong)} weights differ, such as "
+            f"{wrong[0]!r} ({_shape(state, wrong[0])}, needed {_shape(own, wrong[0])})"
         )
     set_peft_model_state_dict(unet, dict(state), adapter_name=name)
 

@@ -151,21 +151,21 @@ def load_base_folder(folder: Path) -> Base:
             "SD2.1-base (512), not SD2.1 (768)"
         )
     try:
-        scheduler = DDPMScheduler.from_pretrained(str(folder / "scheduler"))
+        scheduler = DDPMScheduler.from_config(scheduler_config)
         unet = UNet2DConditionModel.from_pretrained(
             str(folder / "unet"), use_safetensors=True, torch_dtype=torch.float32
         )
         prompt = load_file(folder / "prompt.safetensors")["prompt"]
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise ModelError(f"{folder} is not a complete base in diffusers' layout: {error}") from None
-    return Base(load_codec(folder / "vae"), unet, scheduler, prompt.float(), info)
+    return Base(load_codec(folder / "vae"), unet, cast(Any, scheduler), prompt.float(), info)
 
 
 def save_base(base: Base, folder: Path, info: dict[str, Any], dtype: torch.dtype) -> None:
     """Write a base of ours in diffusers' layout, with SHA-256 of every file in ``base.json``."""
     with writing_dir(folder) as temporary:
-        nn.Module.to(base.unet, dtype).save_pretrained(temporary / "unet")
-        nn.Module.to(base.unet, torch.float32)
+        cast(Any, base.unet).to(dtype).save_pretrained(temporary / "unet")
+        cast(Any, base.unet).to(torch.float32)
         base.scheduler.save_pretrained(str(temporary / "scheduler"))
         base.codec.save(temporary / "vae")
         save_file({"prompt": base.prompt.contiguous()}, temporary / "prompt.safetensors")

@@ -52,7 +52,7 @@ class KlCodec(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] to (B, 4, H/8, W/8)."""
-        posterior = cast(Any, self.vae.encode(cast(Any, images), return_dict=False)[0])
+        posterior = self.vae.encode(images, return_dict=False)[0]  # pyright: ignore[reportArgumentType]
         return posterior.mode() * self.vae.config["scaling_factor"]
 
     def decode(self, latents: Tensor) -> Tensor:

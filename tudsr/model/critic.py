@@ -1,4 +1,4 @@
-"""The critic: a frozen pretrained trunk and heads trained on three of its levels (paper, Fig. 3)."""
+"""The critic: a frozen pretrained trunk, heads trained on three of its levels (paper, Fig. 3)."""
 
 from __future__ import annotations
 

