@@ -39,8 +39,8 @@ def build_bento(bundle: Path, bundle_hash: str) -> str:
             shutil.copytree(PROJECT_ROOT / name, context / name, ignore=_QUIET)
         shutil.copytree(bundle, context / "bundle")
         (context / "bentofile.yaml").write_text(yaml.safe_dump(_bentofile(bundle_hash)), "utf-8")
-        arguments = ["build", "--version", tag.split(":")[1], "--output", "tag", str(context)]
-        done = _bentoml(arguments)
+        arguments = ["build", "--version", tag.split(":")[1], "--output", "tag", "."]
+        done = _bentoml(arguments, context)
     if done.returncode:
         said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
         raise ModelError(f"bentoml build failed:\n{said}")
@@ -74,8 +74,10 @@ def _bentofile(bundle_hash: str) -> dict[str, object]:
     }
 
 
-def _bentoml(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+def _bentoml(arguments: list[str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """BentoML in a process of its own: it changes directory and imports what it builds."""
     environment = {"BENTOML_DO_NOT_TRACK": "True", **os.environ, "PYTHONPATH": ""}
     command = [sys.executable, "-m", "bentoml", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=cwd, check=False
+    )

@@ -7,17 +7,19 @@ from typing import Annotated
 
 from zenml import get_step_context, log_metadata, step
 
-from steps.caching import ON_LIBRARY
 from steps.context import mlflow_run
 from tudsr.profile import RegistrySettings
 from tudsr.release.gate import Verdict
 
 
-@step(cache_policy=ON_LIBRARY)
+@step(enable_cache=False)
 def register_model(
     settings: RegistrySettings, bundle: Path, bento: str, verdict: Verdict
 ) -> Annotated[str, "registered_version"]:
-    """Register the bundle; the same bundle twice is one version."""
+    """Register the bundle; the same bundle twice is one version.
+
+    Never served from cache: only the registry itself knows what is in it.
+    """
     from tudsr.release.registry import register
 
     verdict.require_open()

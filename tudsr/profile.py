@@ -237,6 +237,7 @@ class GateSettings(Section):
     max_seam_ratio: float = Field(default=1.05, gt=0, description="largest mean seam ratio")
     metric_trunk: Literal["hed_vgg16", "vgg16", "random"] = Field(default="hed_vgg16")
     metric_trunk_path: str | None = Field(default=None, description="weights file for trunk vgg16")
+    dists: bool = Field(default=True, description="measure DISTS too; doubles the scoring time")
     bootstrap: int = Field(default=2000, ge=100, description="resamples behind each interval")
 
 

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from tudsr.data.pairs import Pair, load_pairs, read_pair
 from tudsr.evaluate.perceptual import Perceptual
 from tudsr.evaluate.score import (
+    Method,
     ScoredPair,
     ScoreTable,
     bicubic,
-    kept_scores,
+    keep_table,
+    kept_table,
     score,
 )
 from tudsr.model.runtime import TorchRuntime, load_runtime, training_runtime
@@ -57,44 +59,39 @@ def examine(
     are kept in ``outputs/cache/scores`` under the hashes of everything that decides them.
     """
     gate = profile.gate
-    perceptual = Perceptual(gate.metric_trunk, gate.metric_trunk_path)
+    perceptual = Perceptual(gate.metric_trunk, gate.metric_trunk_path, gate.dists)
     pairs = _test_pairs(pairs_folder, Path(profile.data.root))
-    key = _key(pairs_folder, profile)
-    cache = outputs_dir() / "cache" / "scores"
     runtime = training_runtime(profile.base, adapters, profile.runtime)
-    model, pictures = _score_model("model", runtime, profile.upscale, pairs, perceptual)
-    tables = {
-        "model": model,
-        "bicubic": kept_scores(
-            cache,
-            {**key, "method": "bicubic"},
-            lambda: score("bicubic", pairs, bicubic, perceptual)[0],
-        ),
-    }
+    methods = {"model": _method(runtime, profile.upscale), "bicubic": Method(bicubic)}
+    hashes = {"bicubic": "bicubic"}
     if champion is not None:
-        bundle = champion[1]
-        manifest = load_bundle(bundle)
-        tables["champion"] = kept_scores(
-            cache,
-            {**key, "method": manifest.bundle_hash},
-            lambda: _score_model(
-                "champion", load_runtime(bundle), manifest.upscale, pairs, perceptual
-            )[0],
-        )
+        manifest = load_bundle(champion[1])
+        methods["champion"] = _method(load_runtime(champion[1]), manifest.upscale)
+        hashes["champion"] = manifest.bundle_hash
+    keys = {name: {**_key(pairs_folder, profile), "method": h} for name, h in hashes.items()}
+    tables, pictures = _scored(methods, keys, pairs, perceptual)
     against = (champion[0], tables["champion"]) if champion else None
-    verdict = decide(model, tables["bicubic"], gate, perceptual.lpips_name, against)
+    verdict = decide(tables["model"], tables["bicubic"], gate, perceptual.lpips_name, against)
     return Examination(verdict, pairs, pictures, tables)
 
 
-def _score_model(
-    method: str,
-    runtime: TorchRuntime,
-    settings: UpscaleSettings,
+def _scored(
+    methods: dict[str, Method],
+    keys: dict[str, dict[str, str]],
     pairs: Sequence[ScoredPair],
     perceptual: Perceptual,
-) -> tuple[ScoreTable, list[NDArray[np.float32]]]:
-    upscaler = Upscaler(runtime, settings)
+) -> tuple[dict[str, ScoreTable], list[NDArray[np.float32]]]:
+    """All tables, those with a key from the cache where it has them, and the model's pictures."""
+    cache = outputs_dir() / "cache" / "scores"
+    kept = {name: table for name, key in keys.items() if (table := kept_table(cache, key))}
+    made = score({n: m for n, m in methods.items() if n not in kept}, pairs, perceptual)
+    for name in keys.keys() & made.keys():
+        keep_table(cache, keys[name], made[name].table)
+    tables = {name: kept[name] if name in kept else made[name].table for name in methods}
+    return tables, made["model"].pictures
 
+
+def _method(runtime: TorchRuntime, settings: UpscaleSettings) -> Method:
     def lines(height: int, width: int, scale: int) -> tuple[list[int], list[int]]:
         """Where the last pass' tiles hand over."""
         size = pass_sizes(height // scale, width // scale, split_scale(scale))[-1]
@@ -103,7 +100,7 @@ def _score_model(
         columns = {round(t.columns.fade_in) for t in tiles if t.columns.fade_in is not None}
         return sorted(rows), sorted(columns)
 
-    return score(method, pairs, upscaler.upscale, perceptual, lines)
+    return Method(Upscaler(runtime, settings).upscale, lines)
 
 
 def _test_pairs(folder: Path, data_root: Path) -> list[ScoredPair]:
@@ -119,6 +116,6 @@ def _in_memory(pair: Pair, folder: Path, data_root: Path) -> ScoredPair:
 def _key(pairs_folder: Path, profile: Profile) -> dict[str, str]:
     return {
         "pairs": file_sha256(pairs_folder / "pairs.json"),
-        "trunk": profile.gate.metric_trunk,
+        "trunk": f"{profile.gate.metric_trunk} {profile.gate.dists}",
         "code": code_fingerprint(),
     }

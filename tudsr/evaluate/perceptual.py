@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,36 +19,51 @@ _SUFFIX = {"vgg16": "", "hed_vgg16": "_hed", "random": "_random"}
 _LPIPS_LAYERS = (3, 8, 15, 22, 29)
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """A picture and what the networks made of it."""
+
+    pixels: NDArray[np.float32]
+    image: Tensor
+    unit: list[Tensor]
+    staged: list[Tensor]
+
+
 class Perceptual:
-    """Distances of pictures to one reference, whose features are computed once.
+    """Distances of pictures to a reference, whose features are kept until the next reference.
 
     With trunk ``vgg16`` (torchvision's ImageNet weights) they are LPIPS-VGG and DISTS; with
     ``hed_vgg16`` they rank alike but are other numbers, and are called ``lpips_hed`` and
-    ``dists_hed``.
+    ``dists_hed``. DISTS, which doubles the work, is left out unless asked for.
     """
 
-    def __init__(self, trunk: str, trunk_path: str | None = None) -> None:
+    def __init__(self, trunk: str, trunk_path: str | None = None, dists: bool = True) -> None:
         self.lpips_name = f"lpips{_SUFFIX[trunk]}"
         self.dists_name = f"dists{_SUFFIX[trunk]}"
         self._plain = load_trunk(trunk, trunk_path)
-        self._staged = staged_trunk(trunk, trunk_path)
+        self._staged = staged_trunk(trunk, trunk_path) if dists else None
         self._heads = [torch.from_numpy(w)[None, :, None, None] for w in lpips_heads()]
         self._dists = Dists()
+        self._reference: _Seen | None = None
 
     @torch.inference_mode()
     def distances(
-        self, reference: NDArray[np.float32], others: Sequence[NDArray[np.float32]]
-    ) -> list[dict[str, float]]:
-        """LPIPS and DISTS of each (H, W, 3) picture in [0, 1] to the reference."""
-        truth = _tensor(reference)
-        unit, staged = self._unit_features(truth), self._staged(truth)
-        measured: list[dict[str, float]] = []
-        for other in others:
-            image = _tensor(other)
-            lpips = self._lpips(unit, self._unit_features(image))
-            dists = self._dists(truth, image, staged, self._staged(image))
-            measured.append({self.lpips_name: float(lpips), self.dists_name: float(dists)})
+        self, reference: NDArray[np.float32], picture: NDArray[np.float32]
+    ) -> dict[str, float]:
+        """LPIPS and DISTS of an (H, W, 3) picture in [0, 1] to the reference."""
+        if self._reference is None or not np.array_equal(self._reference.pixels, reference):
+            self._reference = self._look(reference)
+        truth, seen = self._reference, self._look(picture)
+        measured = {self.lpips_name: float(self._lpips(truth.unit, seen.unit))}
+        if self._staged is not None:
+            dists = self._dists(truth.image, seen.image, truth.staged, seen.staged)
+            measured[self.dists_name] = float(dists)
         return measured
+
+    def _look(self, pixels: NDArray[np.float32]) -> _Seen:
+        image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
+        staged = self._staged(image) if self._staged is not None else []
+        return _Seen(pixels, image, self._unit_features(image), staged)
 
     def _unit_features(self, image: Tensor) -> list[Tensor]:
         """Features of unit length in each place (Zhang et al. 2018, Eq. 1)."""
@@ -67,7 +83,3 @@ class Perceptual:
             for x, y, head in zip(a, b, self._heads, strict=True)
         ]
         return torch.stack(parts).sum()
-
-
-def _tensor(pixels: NDArray[np.float32]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]

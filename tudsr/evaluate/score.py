@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,28 @@ class ScoreTable(BaseModel):
         return sorted({s.scale for s in self.scores})
 
 
+@dataclass(frozen=True)
+class Method:
+    """A way to enlarge.
+
+    Attributes:
+        enlarge: (H, W, 3) in [0, 1] and a ratio to the enlarged picture.
+        tile_lines: (height, width, scale) to the rows and columns of the result where tiles meet,
+            for the seam ratio; None for a method without tiles.
+    """
+
+    enlarge: Enlarge
+    tile_lines: TileLines | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A method's scores and its pictures, both in the pairs' order."""
+
+    table: ScoreTable
+    pictures: list[Pixels]
+
+
 class ScoredPair(BaseModel):
     """A pair in memory."""
 
@@ -84,50 +107,60 @@ def bicubic(lr: Pixels, scale: int) -> Pixels:
 
 
 def score(
-    method: str,
-    pairs: Sequence[ScoredPair],
-    enlarge: Enlarge,
-    perceptual: Perceptual,
-    tile_lines: TileLines | None = None,
-) -> tuple[ScoreTable, list[Pixels]]:
-    """Score a method on the pairs; also return its pictures, in the pairs' order.
-
-    ``tile_lines(height, width, scale)`` gives the rows and columns of the result where tiles meet,
-    for the seam ratio.
-    """
+    methods: Mapping[str, Method], pairs: Sequence[ScoredPair], perceptual: Perceptual
+) -> dict[str, Scored]:
+    """Score methods on the pairs, by name; pairs of one HR crop are cheapest side by side."""
     console = Console(stderr=True)
-    rows: list[ImageScore] = []
-    pictures: list[Pixels] = []
-    steps = track(pairs, f"scoring {method}", console=console, disable=not console.is_terminal)
+    rows: dict[str, list[ImageScore]] = {name: [] for name in methods}
+    pictures: dict[str, list[Pixels]] = {name: [] for name in methods}
+    steps = track(pairs, "scoring", console=console, disable=not console.is_terminal)
     for pair in steps:
-        result = _as_saved(enlarge(pair.lr, pair.scale))
-        values = {
-            "psnr_y": psnr_y(result, pair.hr),
-            "ssim_y": ssim_y(result, pair.hr),
-            **perceptual.distances(pair.hr, [result])[0],
-            "niqe": niqe(result),
-            "delta_e": delta_e(result, pair.hr),
-        }
-        if tile_lines is not None:
-            ratio = seam_ratio(result, *tile_lines(result.shape[0], result.shape[1], pair.scale))
-            values |= {} if ratio is None else {"seam_ratio": ratio}
-        rows.append(ImageScore(name=pair.name, scale=pair.scale, values=values))
-        pictures.append(result)
-    return ScoreTable(method=method, scores=tuple(rows)), pictures
+        for name, method in methods.items():
+            result = _as_saved(method.enlarge(pair.lr, pair.scale))
+            values = _measure(result, pair, method.tile_lines, perceptual)
+            rows[name].append(ImageScore(name=pair.name, scale=pair.scale, values=values))
+            pictures[name].append(result)
+    return {
+        name: Scored(ScoreTable(method=name, scores=tuple(rows[name])), pictures[name])
+        for name in methods
+    }
 
 
-def kept_scores(folder: Path, key: dict[str, str], compute: Callable[[], ScoreTable]) -> ScoreTable:
-    """The table kept under ``key`` in ``folder``, else computed and kept.
+def _measure(
+    result: Pixels, pair: ScoredPair, tile_lines: TileLines | None, perceptual: Perceptual
+) -> dict[str, float]:
+    values = {
+        "psnr_y": psnr_y(result, pair.hr),
+        "ssim_y": ssim_y(result, pair.hr),
+        **perceptual.distances(pair.hr, result),
+        "niqe": niqe(result),
+        "delta_e": delta_e(result, pair.hr),
+    }
+    if tile_lines is not None:
+        lines = tile_lines(result.shape[0], result.shape[1], pair.scale)
+        ratio = seam_ratio(result, *lines)
+        values |= {} if ratio is None else {"seam_ratio": ratio}
+    return values
+
+
+def kept_table(folder: Path, key: Mapping[str, str]) -> ScoreTable | None:
+    """The table kept under ``key`` in ``folder``, or None.
 
     ``key`` must name everything that decides the scores: pairs, method, metrics and code.
     """
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    path = folder / f"{digest}.json"
-    if path.is_file():
-        return ScoreTable.model_validate_json(path.read_text(encoding="utf-8"))
-    table = compute()
-    write_text(path, table.model_dump_json(indent=1) + "\n")
-    return table
+    path = folder / f"{_digest(key)}.json"
+    if not path.is_file():
+        return None
+    return ScoreTable.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def keep_table(folder: Path, key: Mapping[str, str], table: ScoreTable) -> None:
+    """Keep a table for `kept_table`."""
+    write_text(folder / f"{_digest(key)}.json", table.model_dump_json(indent=1) + "\n")
+
+
+def _digest(key: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()
 
 
 def _as_saved(pixels: Pixels) -> Pixels:

@@ -52,13 +52,13 @@ class KlCodec(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] to (B, 4, H/8, W/8)."""
-        posterior = self.vae.encode(images, return_dict=False)[0]  # pyright: ignore[reportArgumentType]
+        posterior = self.vae.encode(cast(Any, images), return_dict=False)[0]
         return posterior.mode() * self.vae.config["scaling_factor"]
 
     def decode(self, latents: Tensor) -> Tensor:
         """(B, 4, h, w) to (B, 3, 8h, 8w), about [-1, 1]."""
         scaled = latents / self.vae.config["scaling_factor"]
-        return cast(Tensor, self.vae.decode(cast(Any, scaled), return_dict=False)[0])
+        return cast(Tensor, self.vae.decode(scaled, return_dict=False)[0])
 
     def save(self, folder: Path) -> None:
         """Write the autoencoder in diffusers' layout."""

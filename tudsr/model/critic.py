@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from tudsr.model.fused import blur
 from tudsr.model.losses import StagedTrunk, staged_trunk
 from tudsr.profile import CriticSettings
 
@@ -59,9 +60,7 @@ class BlurPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
-        channels = x.shape[1]
-        kernel = self.kernel.to(x.dtype).expand(channels, 1, 4, 4)
-        return F.conv2d(F.pad(x, (1, 2, 1, 2), mode="reflect"), kernel, groups=channels)
+        return blur(F.pad(x, (1, 2, 1, 2), mode="reflect"), self.kernel)
 
 
 def _head(channels: int, width: int, blocks: int) -> nn.Sequential:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tudsr.model.fused import blur, paired_moments
 from tudsr.model.published import dists_alpha_beta
 from tudsr.model.trunks import load_trunk, normalise
 
@@ -38,9 +39,7 @@ class StagedTrunk(nn.Module):
 
     def _l2_pool(self, x: Tensor) -> Tensor:
         """Blurred, halved root mean square (Henaff & Simoncelli 2016), as DISTS uses it."""
-        kernel = self.blur.to(x.dtype).expand(x.shape[1], 1, 3, 3)
-        pooled = F.conv2d(x * x, kernel, stride=2, padding=1, groups=x.shape[1])
-        return (pooled + 1e-12).sqrt()
+        return (blur(x * x, self.blur, stride=2, padding=1) + 1e-12).sqrt()
 
 
 @lru_cache(maxsize=4)
@@ -70,9 +69,7 @@ class Dists(nn.Module):
         start = 0
         for fx, fy in zip([x, *x_features], [y, *y_features], strict=True):
             channels = slice(start, start := start + fx.shape[1])
-            terms.append(
-                _similarity(fx.float(), fy.float(), self.alpha[channels], self.beta[channels])
-            )
+            terms.append(_similarity(fx, fy, self.alpha[channels], self.beta[channels]))
         return 1 - torch.stack(terms).sum(0)
 
 
@@ -113,10 +110,7 @@ def _split_at_pools(trunk: nn.Sequential) -> list[nn.Sequential]:
 
 def _similarity(fx: Tensor, fy: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
     """Weighted texture and structure similarity of one stage, (B,)."""
-    mean_x, mean_y = fx.mean((2, 3)), fy.mean((2, 3))
-    var_x = (fx - mean_x[:, :, None, None]).square().mean((2, 3))
-    var_y = (fy - mean_y[:, :, None, None]).square().mean((2, 3))
-    cov = (fx * fy).mean((2, 3)) - mean_x * mean_y
+    mean_x, mean_y, var_x, var_y, cov = paired_moments(fx, fy)
     texture = (2 * mean_x * mean_y + _C1) / (mean_x.square() + mean_y.square() + _C1)
     structure = (2 * cov + _C2) / (var_x + var_y + _C2)
     return (alpha * texture + beta * structure).sum(1)

