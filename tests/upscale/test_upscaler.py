@@ -1,0 +1,133 @@
+"""The upscaler's geometry, with runtimes that need no model."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import scene
+from tudsr.errors import ImageError, ModelError, SettingsError
+from tudsr.images.picture import Picture
+from tudsr.images.resize import bicubic_resize
+from tudsr.profile import UpscaleSettings
+from tudsr.upscale.cascade import pass_sizes, split_scale
+from tudsr.upscale.interpolate import bilinear_resize, enlarge_window
+from tudsr.upscale.tiles import blend, plan_tiles
+from tudsr.upscale.upscaler import Upscaler
+
+
+class Same:
+    """Gives tiles back as they are, and notes what it saw."""
+
+    size_multiple = 16
+
+    def __init__(self):
+        self.seen = []
+
+    def restore(self, image, stage):
+        self.seen.append((stage, image.shape))
+        return image
+
+
+SETTINGS = UpscaleSettings(tile_px=64, overlap_px=16, colour="none")
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return scene(2, 40).astype(np.float32)[:36] / 255
+
+
+@pytest.mark.parametrize("size", [(64, 64), (65, 200), (500, 333), (30, 100)])
+@pytest.mark.parametrize("overlap", [0, 16, 32])
+def test_the_windows_of_all_tiles_sum_to_exactly_one(size, overlap):
+    total = np.zeros((*size, 1), np.float32)
+    tiles = plan_tiles(*size, 64, overlap, 16)
+    for tile in tiles:
+        blend(total, np.ones((tile.rows.padded, tile.columns.padded, 1), np.float32), tile)
+    assert (total == 1).all()
+
+
+@pytest.mark.parametrize("scale", [1.5, 2, 3, 4, 6, 8, 16])
+def test_with_an_idle_model_tiling_leaves_plain_interpolation(pixels, scale):
+    tiled = Upscaler(Same(), SETTINGS).upscale(pixels, scale)
+    current = pixels
+    sizes = pass_sizes(*pixels.shape[:2], split_scale(scale))
+    for step, size in zip(split_scale(scale), sizes, strict=True):
+        resize = bicubic_resize if step.interpolation == "bicubic" else bilinear_resize
+        current = np.clip(resize(current, *size), 0, 1)
+    assert tiled.shape == (round(36 * scale), round(40 * scale), 3)
+    np.testing.assert_allclose(tiled, current, atol=2e-6)
+
+
+def test_bilinear_between_the_stages_is_torchs(pixels):
+    ours = bilinear_resize(pixels, 72, 80)
+    tensor = torch.from_numpy(pixels.transpose(2, 0, 1))[None]
+    theirs = torch.nn.functional.interpolate(tensor, scale_factor=2, mode="bilinear")
+    np.testing.assert_allclose(ours, theirs[0].permute(1, 2, 0).numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["bicubic", "bilinear"])
+def test_a_window_is_that_part_of_the_whole(pixels, method):
+    whole = enlarge_window(pixels, (72, 80), (slice(0, 72), slice(0, 80)), method)
+    part = enlarge_window(pixels, (72, 80), (slice(10, 50), slice(33, 80)), method)
+    np.testing.assert_allclose(part, whole[10:50, 33:80], atol=1e-6)
+
+
+def test_the_papers_ratios():
+    assert [(p.ratio, p.stage) for p in split_scale(4)] == [(2, 1), (2, 2)]
+    assert [(p.ratio, p.stage) for p in split_scale(8)] == [(4, 1), (2, 2)]
+    for scale in (1.4, 16.1, float("nan")):
+        with pytest.raises(SettingsError, match=r"1\.5 to 16"):
+            split_scale(scale)
+
+
+def test_one_stage_runs_over_all_tiles_before_the_next_and_tiles_fit_the_model(pixels):
+    runtime, calls = Same(), []
+    Upscaler(runtime, SETTINGS, lambda done, total: calls.append((done, total))).upscale(pixels, 8)
+    stages = [stage for stage, _ in runtime.seen]
+    assert stages == sorted(stages)
+    assert {shape[:2] for _, shape in runtime.seen} == {(64, 64)}
+    assert calls[-1] == (len(stages), len(stages))
+
+
+def test_a_picture_smaller_than_a_tile_is_padded_to_what_the_model_takes(pixels):
+    runtime = Same()
+    assert Upscaler(runtime, SETTINGS).upscale(pixels[:9, :20], 2).shape == (18, 40, 3)
+    assert runtime.seen == [(1, (32, 48, 3))]
+
+
+def test_transparency_depth_and_profile_survive(pixels):
+    alpha = np.ones(pixels.shape[:2], np.float32)
+    alpha[:, :20] = 0
+    dark = np.where(alpha[..., None] > 0, pixels, 0)
+    picture = Picture(dark, alpha, depth=16, icc=b"profile")
+    result = Upscaler(Same(), SETTINGS).upscale_picture(picture, 2)
+    assert result.alpha is not None
+    assert result.alpha.shape == (72, 80)
+    assert (result.depth, result.icc) == (16, b"profile")
+    opaque = Upscaler(Same(), SETTINGS).upscale(pixels, 2)
+    # What lies under transparent pixels does not darken the visible edge.
+    np.testing.assert_allclose(result.pixels[:, 44:], opaque[:, 44:], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [({"tile_px": 70}, "try 64"), ({"overlap_px": 40}, "try 8")],
+)
+def test_a_tile_that_does_not_fit_is_an_error_with_a_remedy(changes, remedy):
+    with pytest.raises(SettingsError, match=remedy):
+        Upscaler(Same(), SETTINGS.model_copy(update=changes))
+
+
+@pytest.mark.parametrize("bad", [np.zeros((8, 8), np.float32), np.full((8, 8, 3), np.nan)])
+def test_pixels_that_are_no_picture_are_refused(bad):
+    with pytest.raises(ImageError):
+        Upscaler(Same(), SETTINGS).upscale(bad.astype(np.float32), 2)
+
+
+def test_a_model_that_gives_nan_is_an_error(pixels):
+    class Broken(Same):
+        def restore(self, image, stage):
+            return np.full_like(image, np.nan)
+
+    with pytest.raises(ModelError, match="not finite"):
+        Upscaler(Broken(), SETTINGS).upscale(pixels, 2)
