@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,12 @@ os.environ.setdefault("ZENML_LOGGING_VERBOSITY", "WARN")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+
+# ZenML and BentoML keep stores in the user's home; tests have their own, a process each.
+_OWN = Path(tempfile.mkdtemp(prefix="tudsr-tests-"))
+atexit.register(shutil.rmtree, _OWN, ignore_errors=True)
+os.environ["ZENML_CONFIG_PATH"] = str(_OWN / "zenml")
+os.environ["BENTOML_HOME"] = str(_OWN / "bentoml")
 
 ROOT = Path(__file__).resolve().parents[1]
 

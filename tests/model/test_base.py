@@ -1,9 +1,11 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import save_file
+from scipy.fft import dctn
 
 from tudsr.errors import ModelError
 from tudsr.model.adapters import (
@@ -15,7 +17,7 @@ from tudsr.model.adapters import (
     save_adapter,
 )
 from tudsr.model.base import load_base, load_base_folder, random_base, save_base
-from tudsr.model.codec import PixelUnshuffleCodec
+from tudsr.model.codec import BlockDctCodec
 from tudsr.profile import BaseSettings, LoraSettings
 
 
@@ -47,10 +49,25 @@ def test_schedule_has_the_published_values():
 
 
 def test_codec_is_lossless_and_factor_four(images):
-    codec = PixelUnshuffleCodec(4, 8.0)
+    codec = BlockDctCodec(4, 0.75)
     latents = codec.encode(images)
     assert latents.shape == (2, 48, 8, 8)
     torch.testing.assert_close(codec.decode(latents), images, rtol=0, atol=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(codec.encode(images), latents, rtol=0, atol=0)
+
+
+def test_codec_is_scipys_cosine_transform_up_to_a_factor_a_channel(images):
+    latents = BlockDctCodec(4, 0.75).encode(images)[0, :, 2, 3]
+    block = images[0, :, 8:12, 12:16].numpy()
+    expected = dctn(block, norm="ortho").flatten()
+    spread = BlockDctCodec(4, 1.0).encode(images)[0, :, 2, 3].numpy()
+    np.testing.assert_allclose(
+        BlockDctCodec(4, 0.0).encode(images)[0, :, 2, 3], expected, atol=1e-5
+    )
+    # balance 1 divides by the spread, 0.75 by its power.
+    ratio = expected / spread
+    np.testing.assert_allclose(latents, expected / ratio**0.75, rtol=1e-3, atol=1e-5)
 
 
 def test_fresh_adapter_changes_nothing_and_a_trained_one_does(images):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tudsr.errors import ModelError
 from tudsr.images.atomic import write_json, writing_dir
-from tudsr.model.codec import KlCodec, PixelUnshuffleCodec, load_codec
+from tudsr.model.codec import BlockDctCodec, KlCodec, load_codec
 from tudsr.profile import BaseSettings
 from tudsr.provenance import file_sha256
 
@@ -28,8 +28,8 @@ TRAIN_STEPS = 1000
 # Down and up blocks without attention: on 32 x 32 latents it costs more than it gives
 # (docs/log.md). The middle block keeps self- and cross-attention, as SD has them everywhere.
 ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "smoke": {"factor": 4, "scale": 8.0, "channels": (16, 32), "layers": 1, "groups": 8},
-    "small": {"factor": 4, "scale": 8.0, "channels": (64, 128, 128), "layers": 1, "groups": 16},
+    "smoke": {"factor": 4, "balance": 0.75, "channels": (16, 32), "layers": 1, "groups": 8},
+    "small": {"factor": 4, "balance": 0.75, "channels": (64, 128, 128), "layers": 1, "groups": 16},
 }
 PROMPT_WIDTH = 32
 
@@ -50,7 +50,7 @@ class Base(nn.Module):
 
     def __init__(
         self,
-        codec: PixelUnshuffleCodec | KlCodec,
+        codec: BlockDctCodec | KlCodec,
         unet: UNet2DConditionModel,
         scheduler: DDPMScheduler,
         prompt: Tensor,
@@ -114,7 +114,7 @@ def random_base(arch: str, seed: int) -> Base:
             attention_head_dim=plan["groups"],
             cross_attention_dim=PROMPT_WIDTH,
         )
-    codec = PixelUnshuffleCodec(plan["factor"], plan["scale"])
+    codec = BlockDctCodec(plan["factor"], plan["balance"])
     base = Base(codec, unet, _schedule(), torch.zeros(1, 1, PROMPT_WIDTH), {"arch": arch})
     return _frozen(base)
 

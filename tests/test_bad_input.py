@@ -1,0 +1,170 @@
+"""What goes wrong at the keyboard: one clear error each, and nothing that was there is lost."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import scene
+from tudsr.errors import ImageError, ModelError
+from tudsr.model.base import load_base
+from tudsr.profile import BaseSettings, load_profile
+from tudsr.train.stages import train_stage1
+
+pytest_plugins = ["tests.serving.conftest"]
+
+
+def tudsr(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tudsr", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=300,
+    )
+
+
+def says(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert done.returncode == 2, done.stdout + done.stderr
+    sentence = done.stderr.strip().splitlines()[-1]
+    assert sentence.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr, done.stderr
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """Pictures that cannot be enlarged, by what is wrong with them."""
+    folder = tmp_path_factory.mktemp("pictures")
+    Image.fromarray(scene(0, 64)).save(folder / "whole.jpg")
+    (folder / "truncated.jpg").write_bytes((folder / "whole.jpg").read_bytes()[:700])
+    (folder / "text.png").write_text("this is no picture")
+    Image.fromarray(np.zeros((1, 1, 3), np.uint8)).save(folder / "dot.png")
+    frames = [Image.fromarray(scene(i, 32)) for i in range(3)]
+    frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("truncated.jpg", "damaged or cut off"),
+        ("text.png", "is not a JPEG"),
+        ("dot.png", "each side needs"),
+        ("moving.gif", "3 frames"),
+        ("nowhere.png", "no file"),
+    ],
+)
+def test_a_picture_that_cannot_be_enlarged(pictures, bundle, tmp_path, name, words):
+    out = tmp_path / "out.png"
+    out.write_text("was here before")
+    says(tudsr("upscale", pictures / name, out, "--model", bundle), words)
+    assert out.read_text() == "was here before"
+
+
+def test_a_cmyk_picture_is_taken(bundle, tmp_path):
+    Image.fromarray(scene(0, 32)).convert("CMYK").save(tmp_path / "print.jpg")
+    done = tudsr("upscale", tmp_path / "print.jpg", tmp_path / "out.png", "--model", bundle)
+    assert done.returncode == 0, done.stderr
+    assert Image.open(tmp_path / "out.png").mode == "RGB"
+
+
+def test_in_a_folder_the_broken_ones_are_listed_and_the_others_made(pictures, bundle, tmp_path):
+    done = tudsr("upscale", pictures, tmp_path / "out", "--scale", "2", "--model", bundle)
+    assert done.returncode == 1
+    assert "1 made, 0 were there already, 4 failed" in done.stdout
+    assert sorted(p.name for p in (tmp_path / "out").rglob("*.*")) == ["whole.jpg"]
+
+
+def test_without_a_model_make_run_is_named(pictures, tmp_path):
+    done = tudsr(
+        "upscale", pictures / "whole.jpg", tmp_path / "out.png", TUDSR_OUTPUTS=str(tmp_path)
+    )
+    says(done, "make run", "tudsr promote")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere; run as another user")
+def test_no_permission_to_write(pictures, bundle, tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    says(
+        tudsr("upscale", pictures / "whole.jpg", tmp_path / "locked" / "o.png", "--model", bundle),
+        "may write",
+    )
+
+
+def test_a_target_that_cannot_be_written(pictures, bundle, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    target = tmp_path / "file" / "out.png"
+    says(tudsr("upscale", pictures / "whole.jpg", target, "--model", bundle), str(target))
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
+    from tudsr.images.picture import Picture
+    from tudsr.images.write import write_image
+
+    target = tmp_path / "out.png"
+    target.write_text("was here before")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ImageError, match="No space left on device; nothing there was changed"):
+        write_image(Picture(np.zeros((8, 8, 3), np.float32)), target)
+    assert target.read_text() == "was here before"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.png"]
+
+
+def test_a_full_disk_in_training_keeps_the_last_checkpoint(photos, tmp_path, monkeypatch):
+    from tudsr.train import loop
+
+    saved: list[int] = []
+    save = loop.save_checkpoint
+
+    def full_at_the_second(folder, seen, tensors, key):
+        if saved:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+        saved.append(seen)
+        save(folder, seen, tensors, key)
+
+    monkeypatch.setattr(loop, "save_checkpoint", full_at_the_second)
+    profile = load_profile("smoke")
+    with pytest.raises(OSError, match="No space left"):
+        train_stage1(profile, photos, tmp_path / "out", tmp_path / "work")
+    monkeypatch.setattr(loop, "save_checkpoint", save)
+    resumed: list[int] = []
+    monkeypatch.setattr(
+        loop,
+        "_resume",
+        lambda task, plan, real=loop._resume: resumed.append(real(task, plan)) or resumed[0],
+    )
+    train_stage1(profile, photos, tmp_path / "out", tmp_path / "work")
+    assert resumed == saved
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda f: None, "no base at"),
+        (lambda f: f.mkdir(), "cannot be read"),
+        (lambda f: _config(f, {"prediction_type": "v_prediction"}), "predicts 'v_prediction'"),
+    ],
+    ids=["missing", "empty", "wrong"],
+)
+def test_a_base_that_cannot_be_used(tmp_path, damage, words):
+    damage(tmp_path / "base")
+    with pytest.raises(ModelError, match=words):
+        load_base(BaseSettings(source=str(tmp_path / "base")))
+
+
+def _config(folder: Path, content: dict) -> None:
+    (folder / "scheduler").mkdir(parents=True)
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(content))

@@ -1,0 +1,77 @@
+"""The library knows nothing of orchestrators, and works where they are not installed."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NEVER = {"zenml", "kfp", "dvc", "bentoml", "steps", "pipelines", "serving"}
+LAZY = {"mlflow", "great_expectations"}
+SOURCES = sorted((ROOT / "tudsr").rglob("*.py"))
+
+_BLOCKED = """
+import importlib, pkgutil, sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in BLOCKED:
+            raise ImportError(f"{name} is not installed here")
+sys.meta_path.insert(0, Blocker())
+import tudsr
+for module in pkgutil.walk_packages(tudsr.__path__, "tudsr."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+from pathlib import Path
+from tudsr.profile import load_profile
+from tudsr.train.stages import train_stage1
+photos = [Path(p) for p in sys.argv[2:]]
+out = Path(sys.argv[1])
+train_stage1(load_profile("smoke"), photos, out / "adapter1", out / "work")
+print("trained", (out / "adapter1" / "adapter.safetensors").is_file())
+"""
+
+
+def _imported(tree: ast.AST) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_library_imports_no_orchestrator(path):
+    tree = ast.parse(path.read_text("utf-8"))
+    assert not _imported(tree) & NEVER
+    top = ast.Module([n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)], [])
+    assert not _imported(top) & LAZY, "import it inside the function that needs it"
+
+
+def test_the_library_works_without_their_packages(tmp_path, photos):
+    blocked = NEVER | LAZY
+    done = subprocess.run(
+        [sys.executable, "-c", f"BLOCKED = {blocked!r}\n{_BLOCKED}", str(tmp_path), *photos],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert "trained True" in done.stdout, done.stderr[-3000:]
+
+
+def test_help_is_fast_and_light():
+    code = (
+        "import sys; sys.argv = ['tudsr', '--help']\n"
+        "from tudsr.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'diffusers', 'mlflow', 'zenml', 'bentoml', 'numpy', 'PIL'}\n"
+        "print('heavy:', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert "upscale" in done.stdout
+    assert "serve" in done.stdout
+    assert "heavy: []" in done.stdout
