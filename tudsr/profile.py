@@ -97,9 +97,8 @@ class BaseSettings(Section):
     """The frozen part: codec, UNet, schedule and prompt embedding."""
 
     source: str = Field(
-        default="models/base", description="local folder in diffusers' layout, or hub id"
+        default="models/base", description="folder in diffusers' layout"
     )
-    revision: str | None = Field(default=None, description="hub revision; None for a local folder")
     random_seed: int | None = Field(
         default=None,
         description="build a random base of `arch` with this seed instead of loading one",
