@@ -96,9 +96,7 @@ class DegradationSettings(Section):
 class BaseSettings(Section):
     """The frozen part: codec, UNet, schedule and prompt embedding."""
 
-    source: str = Field(
-        default="models/base", description="folder in diffusers' layout"
-    )
+    source: str = Field(default="models/base", description="folder in diffusers' layout")
     random_seed: int | None = Field(
         default=None,
         description="build a random base of `arch` with this seed instead of loading one",
