@@ -12,8 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: run setup data test lint serve constraints
 
 run: setup data .zen
-	zenml pipeline run tudsr_full
-	tudsr status
+	zenml pipeline run tudsr_full; code=$$?; tudsr status; exit $$code
 
 setup: .venv/.ready
 
@@ -35,7 +34,7 @@ data: setup
 	zenml init
 
 test: setup data lint
-	OMP_NUM_THREADS=1 pytest -n 2
+	OMP_NUM_THREADS=1 pytest -n 2 --dist loadscope
 
 lint: setup
 	ruff check .

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from tudsr.model.base import load_base
 from tudsr.profile import BaseSettings, load_profile
 from tudsr.train.stages import train_stage1
 
+ROOT = Path(__file__).resolve().parents[1]
 pytest_plugins = ["tests.serving.conftest"]
 
 
@@ -163,3 +165,31 @@ def test_a_base_that_cannot_be_used(tmp_path, damage, words):
 def _config(folder: Path, content: dict) -> None:
     (folder / "scheduler").mkdir(parents=True)
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(content))
+
+
+def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(photos, tmp_path):
+    for split in ("train", "val", "test"):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        for photo in photos:
+            (tmp_path / "data" / split / photo.name).write_bytes(photo.read_bytes())
+    profile = tmp_path / "mine.yaml"
+    profile.write_text("extends: smoke\nstage1: {images: 48, checkpoint_every: 4}\n", "utf-8")
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "tudsr", "train", "stage1", "--profile", str(profile)]
+        places = ["--out", str(tmp_path / name), "--work", str(tmp_path / f"{name}-work")]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen([*command, *places], cwd=tmp_path, env=environment)
+
+    assert start("whole").wait(200) == 0
+    killed = start("killed")
+    deadline = time.monotonic() + 200
+    while not list(tmp_path.glob("killed-work/*/checkpoints/0*/state.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    killed.kill()
+    killed.wait(30)
+    assert not (tmp_path / "killed").exists()
+    assert start("killed").wait(200) == 0
+    adapters = [tmp_path / name / "adapter.safetensors" for name in ("whole", "killed")]
+    assert adapters[0].read_bytes() == adapters[1].read_bytes()

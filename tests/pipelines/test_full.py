@@ -16,7 +16,6 @@ STEPS = (
     "package_bento",
     "register_model",
 )
-pytestmark = pytest.mark.xdist_group("pipelines")
 
 
 def ran(run: dict) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -102,6 +103,7 @@ def _open_context(docs: Path) -> EphemeralDataContext:
     """A context in memory whose Data Docs go to ``docs``; quiet and without analytics."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 

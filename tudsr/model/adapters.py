@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -38,7 +39,9 @@ def add_adapter(unet: UNet2DConditionModel, name: str, settings: LoraSettings, s
         target_modules=TARGETS[settings.targets],
         init_lora_weights="gaussian",
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # Two adapters on one UNet are what we want; peft warns of it.
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
         torch.manual_seed(seed)
         unet.add_adapter(config, adapter_name=name)
 

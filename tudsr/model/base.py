@@ -164,8 +164,9 @@ def load_base_folder(folder: Path) -> Base:
 def save_base(base: Base, folder: Path, info: dict[str, Any], dtype: torch.dtype) -> None:
     """Write a base of ours in diffusers' layout, with SHA-256 of every file in ``base.json``."""
     with writing_dir(folder) as temporary:
-        cast(Any, base.unet).to(dtype).save_pretrained(temporary / "unet")
-        cast(Any, base.unet).to(torch.float32)
+        _set_dtype(base.unet, dtype)
+        base.unet.save_pretrained(temporary / "unet")
+        _set_dtype(base.unet, torch.float32)
         base.scheduler.save_pretrained(str(temporary / "scheduler"))
         base.codec.save(temporary / "vae")
         save_file({"prompt": base.prompt.contiguous()}, temporary / "prompt.safetensors")
@@ -175,6 +176,12 @@ def save_base(base: Base, folder: Path, info: dict[str, Any], dtype: torch.dtype
             if p.is_file()
         }
         write_json(temporary / "base.json", {**info, "files": files})
+
+
+def _set_dtype(unet: UNet2DConditionModel, dtype: torch.dtype) -> None:
+    """As ``unet.to(dtype)``, which logs a warning about layers that this UNet does not have."""
+    for parameter in unet.parameters():
+        parameter.data = parameter.data.to(dtype)
 
 
 def _schedule() -> DDPMScheduler:

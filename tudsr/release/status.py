@@ -23,10 +23,14 @@ def status(
     typer.secho(f"gate: {'open' if verdict.open else 'closed'}", bold=True)
     for rule in verdict.rules:
         typer.echo(f"  {'ok  ' if rule.passed else 'FAIL'} {rule.sentence}")
+    typer.echo(f"report: {evaluation / 'report.html'}")
+    if not verdict.open:
+        typer.echo("nothing was packaged or registered: the floors stand in the profile, `gate`")
+        return
     for version in list_versions(name)[-1:]:
         marks = f" ({', '.join(version.aliases)})" if version.aliases else ""
         typer.echo(f"registered: {name} version {version.version}{marks}")
-    typer.echo(f"report: {evaluation / 'report.html'}")
-    typer.echo("next:  tudsr promote                      make it the champion")
-    typer.echo("       make serve                         a page and an endpoint on port 3000")
-    typer.echo("       tudsr upscale IN OUT --scale 8     with the champion")
+    typer.echo("next, after `source .venv/bin/activate`:")
+    typer.echo("  tudsr promote                      make it the champion")
+    typer.echo("  make serve                         a page and an endpoint on port 3000")
+    typer.echo("  tudsr upscale IN OUT --scale 8     with the champion")
