@@ -17,7 +17,7 @@ from tudsr.model.adapters import (
     save_adapter,
 )
 from tudsr.model.base import load_base, load_base_folder, random_base, save_base
-from tudsr.model.codec import BlockDctCodec
+from tudsr.model.codec import LappedCodec
 from tudsr.profile import BaseSettings, LoraSettings
 
 
@@ -49,7 +49,7 @@ def test_schedule_has_the_published_values():
 
 
 def test_codec_is_lossless_and_factor_four(images):
-    codec = BlockDctCodec(4, 0.75)
+    codec = LappedCodec(4, 0.75)
     latents = codec.encode(images)
     assert latents.shape == (2, 48, 8, 8)
     torch.testing.assert_close(codec.decode(latents), images, rtol=0, atol=1e-6)
@@ -57,17 +57,35 @@ def test_codec_is_lossless_and_factor_four(images):
         torch.testing.assert_close(codec.encode(images), latents, rtol=0, atol=0)
 
 
-def test_codec_is_scipys_cosine_transform_up_to_a_factor_a_channel(images):
-    latents = BlockDctCodec(4, 0.75).encode(images)[0, :, 2, 3]
-    block = images[0, :, 8:12, 12:16].numpy()
-    expected = dctn(block, norm="ortho").flatten()
-    spread = BlockDctCodec(4, 1.0).encode(images)[0, :, 2, 3].numpy()
-    np.testing.assert_allclose(
-        BlockDctCodec(4, 0.0).encode(images)[0, :, 2, 3], expected, atol=1e-5
-    )
-    # balance 1 divides by the spread, 0.75 by its power.
-    ratio = expected / spread
-    np.testing.assert_allclose(latents, expected / ratio**0.75, rtol=1e-3, atol=1e-5)
+def test_codec_is_orthonormal_and_keeps_flat_pictures_in_three_channels(images):
+    plain = LappedCodec(4, 0.0)
+    energy = plain.encode(images).square().sum((1, 2, 3))
+    torch.testing.assert_close(energy, images.square().sum((1, 2, 3)), rtol=1e-5, atol=1e-4)
+    flat = plain.encode(torch.full((1, 3, 32, 32), 0.5))
+    assert flat[:, 1:].abs().max() < 1e-5, "only the brightness mean: grey has no colour"
+    assert flat[:, 0].std() < 1e-5
+
+
+def test_codec_is_scipys_cosine_transform_inside_a_block_of_its_own():
+    # A picture of one block has no border inside: the lapping leaves it alone.
+    block = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(2))
+    expected = dctn(block[0].numpy(), norm="ortho").flatten()
+    np.testing.assert_allclose(LappedCodec(4, 0.0).encode(block).flatten(), expected, atol=1e-5)
+
+
+def test_codec_divides_by_the_spread_to_the_power_of_balance(images):
+    whole, half, none = (LappedCodec(4, b).encode(images) for b in (1.0, 0.5, 0.0))
+    torch.testing.assert_close(half.square(), whole * none, rtol=1e-4, atol=1e-6)
+
+
+def test_what_one_latent_adds_overlaps_its_neighbours():
+    latents = torch.zeros(1, 48, 8, 8)
+    latents[0, 1, 4, 4] = 1
+    added = LappedCodec(4, 0.0).decode(latents)[0, 0].abs().sum(0)
+    assert (added[:14] == 0).all()
+    assert (added[22:] == 0).all()
+    assert added[14] < added[16]
+    assert added[14] > 0
 
 
 def test_fresh_adapter_changes_nothing_and_a_trained_one_does(images):

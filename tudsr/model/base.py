@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tudsr.errors import ModelError
 from tudsr.images.atomic import write_json, writing_dir
-from tudsr.model.codec import BlockDctCodec, KlCodec, load_codec
+from tudsr.model.codec import KlCodec, LappedCodec, load_codec
 from tudsr.profile import BaseSettings
 from tudsr.provenance import file_sha256
 
@@ -50,7 +50,7 @@ class Base(nn.Module):
 
     def __init__(
         self,
-        codec: BlockDctCodec | KlCodec,
+        codec: LappedCodec | KlCodec,
         unet: UNet2DConditionModel,
         scheduler: DDPMScheduler,
         prompt: Tensor,
@@ -114,7 +114,7 @@ def random_base(arch: str, seed: int) -> Base:
             attention_head_dim=plan["groups"],
             cross_attention_dim=PROMPT_WIDTH,
         )
-    codec = BlockDctCodec(plan["factor"], plan["balance"])
+    codec = LappedCodec(plan["factor"], plan["balance"])
     base = Base(codec, unet, _schedule(), torch.zeros(1, 1, PROMPT_WIDTH), {"arch": arch})
     return _frozen(base)
 

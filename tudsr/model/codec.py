@@ -19,17 +19,19 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
 
-class BlockDctCodec(nn.Module):
-    """A lossless codec: the cosine transform of blocks of ``factor`` x ``factor`` RGB pixels.
+class LappedCodec(nn.Module):
+    """A lossless codec: the lapped cosine transform of ``factor`` x ``factor`` RGB blocks.
 
-    Each of the 3·factor² coefficients is a latent channel, scaled so that fine detail, which is
-    small in pixels, stands against the diffusion's noise much as structure does: channel k is
-    divided by its standard deviation in photographs to the power ``balance``. At 0.75 the paper's
-    t1 = 200 is about the mid-timestep of x4 pairs: the squared difference of their latents is near
-    (1 - abar) / abar. Plain pixels (a pixel-unshuffle) learned restoration far more slowly
-    (docs/log.md).
+    A rotation across the borders of blocks comes before their cosine transform (Tran, Liang & Tu
+    2003, the orthogonal case), so each latent stands for a smooth patch that overlaps its
+    neighbours: what the UNet adds leaves no block borders. Each coefficient is a latent channel,
+    scaled so that fine detail, which is small in pixels, stands against the diffusion's noise much
+    as structure does: it is divided by its standard deviation in photographs to the power
+    ``balance``. At 0.75 the squared difference of a x4 pair's latents comes near (1 - abar) / abar
+    at the paper's t1 = 200. docs/adr/0001 has what else was tried.
     """
 
+    rotation: Tensor
     transform: Tensor
     inverse: Tensor
 
@@ -40,27 +42,51 @@ class BlockDctCodec(nn.Module):
         cosines = _cosines(factor)
         basis = np.einsum("pc,ui,vj->puvcij", _cosines(3), cosines, cosines)
         matrix = basis.reshape(len(spread), len(spread))
+        rotation = torch.from_numpy(_border_rotation(factor)).float()
+        self.register_buffer("rotation", rotation, persistent=False)
         self.register_buffer("transform", _pointwise(matrix / spread[:, None]), persistent=False)
         self.register_buffer("inverse", _pointwise(matrix.T * spread), persistent=False)
 
     def encode(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) to (B, 3·factor², H/factor, W/factor)."""
-        return _exactly(F.pixel_unshuffle(images, self.factor), self.transform)
+        """(B, 3, H, W) to (B, 3·factor², H/factor, W/factor), in float32 at any autocast."""
+        # In bf16 the transform would cost a grey level.
+        with torch.autocast(images.device.type, enabled=False):
+            lapped = _across_borders(images.float(), self.rotation)
+            return F.conv2d(F.pixel_unshuffle(lapped, self.factor), self.transform)
 
     def decode(self, latents: Tensor) -> Tensor:
         """The inverse of ``encode``."""
-        return F.pixel_shuffle(_exactly(latents, self.inverse), self.factor)
+        with torch.autocast(latents.device.type, enabled=False):
+            lapped = F.pixel_shuffle(F.conv2d(latents.float(), self.inverse), self.factor)
+            return _across_borders(lapped, self.rotation.T)
 
     def save(self, folder: Path) -> None:
         """Write ``config.json``; there are no weights."""
-        config = {"_class_name": "BlockDctCodec", "factor": self.factor, "balance": self.balance}
+        config = {"_class_name": "LappedCodec", "factor": self.factor, "balance": self.balance}
         write_json(folder / "config.json", config)
 
 
-def _exactly(x: Tensor, matrix: Tensor) -> Tensor:
-    """The matrix on every pixel, in float32: bf16 would cost a grey level."""
-    with torch.autocast(x.device.type, enabled=False):
-        return F.conv2d(x.float(), matrix)
+def _across_borders(images: Tensor, rotation: Tensor) -> Tensor:
+    """Multiply the pixels around each border of two blocks by the rotation, along both axes."""
+    size = rotation.shape[0]
+    half = size // 2
+    for _ in range(2):
+        images = images.transpose(2, 3)
+        inner = images[..., half:-half].unflatten(-1, (-1, size)) @ rotation.T
+        images = torch.cat([images[..., :half], inner.flatten(-2), images[..., -half:]], -1)
+    return images
+
+
+def _border_rotation(size: int) -> NDArray[np.float64]:
+    """The orthogonal pre-filter of the lapped transform; it leaves a constant as it is."""
+    half = size // 2
+    flip = np.eye(half)[::-1]
+    butterfly = np.block([[np.eye(half), flip], [flip, -np.eye(half)]])
+    k = np.arange(half)[:, None] + 0.5
+    fourth = np.cos(np.pi * k * k.T / half) * np.sqrt(2 / half)
+    inner = np.eye(size)
+    inner[half:, half:] = flip @ _cosines(half).T @ fourth @ flip
+    return butterfly @ inner @ butterfly / 2
 
 
 def _cosines(size: int) -> NDArray[np.float64]:
@@ -113,7 +139,7 @@ class KlCodec(nn.Module):
         self.vae.save_pretrained(folder, safe_serialization=True)
 
 
-def load_codec(folder: Path) -> BlockDctCodec | KlCodec:
+def load_codec(folder: Path) -> LappedCodec | KlCodec:
     """The codec whose class ``config.json`` names.
 
     Raises:
@@ -124,10 +150,10 @@ def load_codec(folder: Path) -> BlockDctCodec | KlCodec:
     except (OSError, ValueError) as error:
         raise ModelError(f"no codec at {folder}: {error}") from None
     kind = config.get("_class_name")
-    if kind == "BlockDctCodec":
-        return BlockDctCodec(config["factor"], config["balance"])
+    if kind == "LappedCodec":
+        return LappedCodec(config["factor"], config["balance"])
     if kind == "AutoencoderKL":
         from diffusers import AutoencoderKL
 
         return KlCodec(AutoencoderKL.from_pretrained(str(folder), use_safetensors=True).float())
-    raise ModelError(f"{folder}: codec {kind!r} is not BlockDctCodec or AutoencoderKL")
+    raise ModelError(f"{folder}: codec {kind!r} is not LappedCodec or AutoencoderKL")
