@@ -28,7 +28,6 @@ def package_bento(
         GateClosedError: the gate is closed; the run fails here and keeps its record.
     """
     from serving.build import build_bento
-
     from tudsr.places import outputs_dir
     from tudsr.release.assemble import assemble
 

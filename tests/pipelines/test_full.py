@@ -1,5 +1,6 @@
 """``tudsr_full`` on the profile `smoke`: every real component, and what the cache notices."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -116,8 +117,18 @@ def test_the_literal_command_works_and_is_cached(runs, project, environment, sou
 
 def _restore(train: Path) -> None:
     """The driver took the photographs away: they are the same again, so the cache holds."""
-    import shutil
-
     source = Path(__file__).resolve().parents[2] / "data" / "train"
     for photo in sorted(source.iterdir())[:9]:
         shutil.copy(photo, train)
+
+
+def test_status_says_what_was_made_and_what_to_do_next(runs, project, environment):
+    told = subprocess.run(
+        [sys.executable, "-m", "tudsr", "status"],
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+    ).stdout
+    for words in ("gate: open", "registered: tudsr version", "report.html", "tudsr promote"):
+        assert words in told
