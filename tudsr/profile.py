@@ -182,6 +182,9 @@ class StageSettings(Section):
     ema: float = Field(
         default=0.999, ge=0, lt=1, description="decay of the averaged adapter; 0 turns off"
     )
+    warmup: int = Field(
+        default=0, ge=0, description="images over which the rate rises (paper: none)"
+    )
     cooldown: Unit = Field(
         default=0.0, description="last share of training with a linearly falling rate"
     )
@@ -206,8 +209,14 @@ class PretrainSettings(Section):
     )
     low_t_share: Unit = Field(
         default=0.5,
-        description="share of samples with t drawn below 400, where one-step restoration lives",
+        description="share of the denoising samples with t drawn below 400, where the stages work",
     )
+    restore_share: Unit = Field(
+        default=0.8,
+        description="share of updates that restore stage 1's kind of inputs in one step, at t from "
+        "25 to 200; the others denoise",
+    )
+    warmup: int = Field(default=1000, ge=0, description="crops over which the rate rises")
     checkpoint_every: int = Field(default=4000, ge=1)
 
 

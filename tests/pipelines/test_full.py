@@ -68,8 +68,9 @@ def test_a_closed_gate_stops_packaging_and_says_so(runs):
 
 def test_a_missing_folder_is_one_clear_error_and_loses_nothing(runs):
     broken = runs["no photographs"]
-    assert "train" in broken["error"]
-    assert "dvc pull" in broken["error"]
+    assert broken["steps"] == {"validate_data": "failed"}
+    assert "has no folder train/" in runs["log"]["text"]
+    assert "dvc pull" in runs["log"]["text"]
     assert broken["registered"] == runs["champion"]["registered"]
 
 

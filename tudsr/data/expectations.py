@@ -31,7 +31,8 @@ class Validation(BaseModel):
     """Which photographs are used, which are set aside and why.
 
     Attributes:
-        accepted: keys of the usable photographs, such as ``train/horse.webp``.
+        accepted: SHA-256 of each usable photograph by key, such as ``train/horse.webp``; the
+            hashes make this an identity of the pictures, for a cache, and not of their names alone.
         set_aside: reasons by key.
         counts: usable photographs by split.
         success: whether every expectation about the data set as a whole holds.
@@ -39,7 +40,7 @@ class Validation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    accepted: tuple[str, ...]
+    accepted: dict[str, str]
     set_aside: dict[str, tuple[str, ...]]
     counts: dict[str, int]
     success: bool
@@ -71,7 +72,7 @@ def validate(facts: Sequence[Facts], settings: DataSettings, out: Path) -> Valid
         accepted = [row for row in rows if row["file"] not in set_aside]
         success = _judge_dataset(context, accepted, settings)
         validation = Validation(
-            accepted=tuple(row["file"] for row in accepted),
+            accepted={row["file"]: row["sha256"] for row in accepted},
             set_aside=set_aside,
             counts={split: sum(row["split"] == split for row in accepted) for split in SPLITS},
             success=success,

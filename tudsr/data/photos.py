@@ -154,6 +154,7 @@ def _files_in(folder: Path) -> list[Path]:
         raise DataError(
             f"{folder.parent} has no folder {folder.name}/: photographs go to "
             + ", ".join(f"{split}/" for split in SPLITS)
+            + "; `dvc pull` fetches those that come with the repository"
         )
     found = [p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")]
     if not found:

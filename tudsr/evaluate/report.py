@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined, select_autoescape
@@ -139,7 +140,8 @@ def _curves(path: Path) -> str:
         axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     text = io.StringIO()
-    figure.savefig(text, format="svg", transparent=True)
+    no_block: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(text, format="svg", transparent=True, metadata=no_block)
     plt.close(figure)
     return text.getvalue()[text.getvalue().index("<svg") :]
 

@@ -43,6 +43,8 @@ class Base(nn.Module):
         prompt: (1, L, D) embedding of the one prompt used, empty in the paper's setting.
         alphas_cumprod: (1000,) the schedule's cumulative alphas, float64.
         info: content of ``base.json``, or empty.
+        preconditioned: epsilon is the UNet's output plus a fixed share of its input, with which an
+            output of 0 leaves a latent as it is in one step. So are the bases of ours; SD is not.
     """
 
     prompt: Tensor
@@ -61,6 +63,7 @@ class Base(nn.Module):
         self.unet = unet
         self.scheduler = scheduler
         self.info = info or {}
+        self.preconditioned = bool(self.info.get("preconditioned"))
         self.register_buffer("prompt", prompt)
         # float64 from the betas: the closed form, not the scheduler's float32 product.
         betas = scheduler.betas.double()
@@ -76,7 +79,11 @@ class Base(nn.Module):
         """B(z, t, c) of Eq. 1: (B, C, h, w) latents to epsilon of the same shape."""
         prompt = self.prompt.to(latents.dtype).expand(latents.shape[0], -1, -1)
         t = torch.as_tensor(timesteps, device=latents.device)
-        return cast(Tensor, self.unet(latents, t, prompt, return_dict=False)[0])
+        epsilon = cast(Tensor, self.unet(latents, t, prompt, return_dict=False)[0])
+        if not self.preconditioned:
+            return epsilon
+        abar = self.alphas_cumprod[t].float().reshape(-1, 1, 1, 1)
+        return epsilon + (1 - abar.sqrt()) / (1 - abar).sqrt() * latents
 
     def one_step(self, z_lr: Tensor, timestep: int) -> Tensor:
         """z_H = (z_L - sqrt(1 - abar_t) B(z_L, t, c)) / sqrt(abar_t) (paper, Eq. 1).
@@ -111,11 +118,12 @@ def random_base(arch: str, seed: int) -> Base:
             block_out_channels=plan["channels"],
             layers_per_block=plan["layers"],
             norm_num_groups=plan["groups"],
-            attention_head_dim=plan["groups"],
+            attention_head_dim=16,
             cross_attention_dim=PROMPT_WIDTH,
         )
     codec = LappedCodec(plan["factor"], plan["balance"])
-    base = Base(codec, unet, _schedule(), torch.zeros(1, 1, PROMPT_WIDTH), {"arch": arch})
+    info = {"arch": arch, "preconditioned": True}
+    base = Base(codec, unet, _schedule(), torch.zeros(1, 1, PROMPT_WIDTH), info)
     return _frozen(base)
 
 
@@ -132,7 +140,7 @@ def load_base(settings: BaseSettings) -> Base:
     if not folder.is_dir():
         raise ModelError(
             f"no base at {settings.source!r}: run `dvc pull` to fetch the one that comes with the "
-            "project, `tudsr base train` to make one, or set base.source to a folder"
+            "project, `tudsr train base` to make one, or set base.source to a folder"
         )
     return _frozen(load_base_folder(folder))
 

@@ -62,6 +62,7 @@ class Plan:
     images: int
     out: Path
     key: str
+    warmup: int = 0
     cooldown: float = 0.0
     checkpoint_every: int = 500
     sample_every: int | None = None
@@ -69,9 +70,10 @@ class Plan:
     recorders: Sequence[Recorder] = field(default=())
 
     def rate(self, images_seen: int) -> float:
-        """Share of the full learning rate: 1, then falling linearly to a twentieth."""
+        """Share of the full learning rate: rising, 1, then falling linearly to a twentieth."""
         left = (self.images - images_seen) / max(1.0, self.images * self.cooldown)
-        return max(0.05, min(1.0, left))
+        risen = (images_seen + 1) / (self.warmup + 1)
+        return min(risen, max(0.05, min(1.0, left)))
 
 
 def train(task: Task, data: Dataset[Any], plan: Plan) -> dict[str, float]:

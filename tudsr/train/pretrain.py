@@ -1,4 +1,9 @@
-"""Pre-training a base of ours: plain denoising diffusion on epsilon, on crops of photographs."""
+"""Pre-training a base of ours, on crops of photographs and their degraded selves.
+
+A base that has only ever taken noise away knows little of blur, and minutes of adapter training do
+not teach it. So some updates denoise, as diffusion does, and the others restore in one step, as the
+stages will (docs/adr/0004).
+"""
 
 from __future__ import annotations
 
@@ -11,17 +16,20 @@ import torch
 import torch.nn.functional as F
 from diffusers.training_utils import EMAModel
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from tudsr.data.crops import PhotoCrops
 from tudsr.model.base import TRAIN_STEPS, Base, random_base, save_base
 from tudsr.profile import Profile
 from tudsr.train.checkpoint import inputs_key, load_optimizer_tensors, optimizer_tensors
 from tudsr.train.device import autocast, pick_device
 from tudsr.train.loop import Plan, train
+from tudsr.train.pairs import TrainingPairs
 from tudsr.train.record import Recorder
 
 _LOW_T = 400
+_RESTORING_T = (25, 200)
+# Brings the gradient of a mean absolute difference of pixels to that of the denoising error.
+_RESTORING_WEIGHT = 10.0
 
 
 def pretrain_base(
@@ -37,23 +45,36 @@ def pretrain_base(
     a kill goes on from there. Success keeps the figures and removes the checkpoints.
     """
     settings = profile.pretrain
-    decisive = {"pretrain": settings.model_dump(), "seed": profile.seed}
-    key = inputs_key(decisive | profile.base.model_dump(include={"arch", "r_px"}), photos)
+    decisive = profile.model_dump(
+        include={
+            "pretrain": True,
+            "degradation": True,
+            "seed": True,
+            "base": {"arch", "r_px"},
+            "stage1": {"scales"},
+        }
+    )
+    key = inputs_key(decisive, photos)
     base = random_base(profile.base.arch, profile.seed).to(pick_device(profile.runtime))
-    crops = PhotoCrops(photos, profile.base.r_px, profile.seed, 10**9)
+    r_px, scales = profile.base.r_px, profile.stage1.scales
+    # From the identity on: preconditioned, an output of 0 leaves the picture as it is.
+    for parameter in base.unet.conv_out.parameters():
+        nn.init.zeros_(parameter)
+    pairs = TrainingPairs(photos, r_px, r_px, scales, profile.degradation, profile.seed)
     task = DenoisingTask(base, profile)
     plan = Plan(
         name="base",
         images=settings.images,
         out=work / key[:12],
         key=key,
+        warmup=settings.warmup,
         cooldown=settings.cooldown,
         checkpoint_every=settings.checkpoint_every,
         recorders=recorders,
     )
-    figures = train(task, crops, plan)
+    figures = train(task, pairs, plan)
     task.ema.copy_to(task.parameters)
-    info = {"name": f"tudsr-base-{profile.base.arch}", "arch": profile.base.arch}
+    info = {"name": f"tudsr-base-{profile.base.arch}", **base.info}
     pretraining = {"key": key, "settings": settings.model_dump(), "figures": figures}
     save_base(base.cpu(), out, {**info, "pretraining": pretraining}, torch.bfloat16)
     shutil.rmtree(plan.out / "checkpoints")
@@ -61,7 +82,7 @@ def pretrain_base(
 
 
 class DenoisingTask:
-    """Mean squared error on epsilon; more samples at the low t where the stages work."""
+    """Denoising on epsilon, or restoration in one step: a coin decides for each update."""
 
     def __init__(self, base: Base, profile: Profile) -> None:
         self.base, self.profile, self.settings = base, profile, profile.pretrain
@@ -72,9 +93,11 @@ class DenoisingTask:
         )
         self.ema = EMAModel(self.parameters, decay=self.settings.ema)
 
-    def update(self, batch: Tensor, images_seen: int, rate: float) -> dict[str, Tensor]:
-        """One AdamW step on a batch of (B, 3, R, R) crops in [0, 1]."""
-        loss = self._loss(batch, np.random.default_rng((self.profile.seed, 1, images_seen)))
+    def update(self, batch: dict[str, Tensor], images_seen: int, rate: float) -> dict[str, Tensor]:
+        """One AdamW step on a batch of ``hr`` and ``lr``, (B, 3, R, R) in [0, 1]."""
+        rng = np.random.default_rng((self.profile.seed, 1, images_seen))
+        restoring = rng.random() < self.settings.restore_share
+        loss = self._restoring(batch, rng) if restoring else self._denoising(batch["hr"], rng)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
         for group in self.optimizer.param_groups:
@@ -82,12 +105,13 @@ class DenoisingTask:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.ema.step(self.parameters)
-        return {"loss_epsilon": loss.detach()}
+        return {"loss_restore" if restoring else "loss_epsilon": loss.detach()}
 
-    def _loss(self, crops: Tensor, rng: np.random.Generator) -> Tensor:
+    def _denoising(self, hr: Tensor, rng: np.random.Generator) -> Tensor:
+        """Mean squared error on epsilon; more samples at the low t where the stages work."""
         device = self.base.prompt.device
-        latents = self.base.codec.encode(crops.to(device) * 2 - 1)
-        low = rng.random(len(crops)) < self.settings.low_t_share
+        latents = self.base.codec.encode(hr.to(device) * 2 - 1)
+        low = rng.random(len(hr)) < self.settings.low_t_share
         t = np.where(
             low, rng.integers(_LOW_T, size=low.size), rng.integers(TRAIN_STEPS, size=low.size)
         )
@@ -100,6 +124,13 @@ class DenoisingTask:
         with autocast(device, self.profile.runtime):
             predicted = self.base.predict_epsilon(noisy, timesteps)
         return F.mse_loss(predicted.float(), noise)
+
+    def _restoring(self, batch: dict[str, Tensor], rng: np.random.Generator) -> Tensor:
+        """Mean absolute difference after the stages' own step, at a t of their range."""
+        device, (first, last) = self.base.prompt.device, _RESTORING_T
+        with autocast(device, self.profile.runtime):
+            restored = self.base.restore(batch["lr"].to(device), int(rng.integers(first, last + 1)))
+        return _RESTORING_WEIGHT * F.l1_loss(restored.float(), batch["hr"].to(device))
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, their average and the optimizer's moments."""

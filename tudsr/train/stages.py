@@ -199,6 +199,7 @@ def _train(
         images=settings.images,
         out=work / key[:12],
         key=key,
+        warmup=settings.warmup,
         cooldown=settings.cooldown,
         checkpoint_every=settings.checkpoint_every,
         sample_every=settings.sample_every,

@@ -1,0 +1,92 @@
+"""The README's table: what the last `make run` reached, and how much of it the base alone reaches.
+
+    python benchmarks/make_run.py
+
+Scores the base without adapters on the test pairs, reads the run's own scores and its steps' times,
+and writes benchmarks/results/make-run.{json,md}.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tudsr.evaluate.judge import examine
+from tudsr.evaluate.score import ScoreTable
+from tudsr.images.atomic import write_json, write_text
+from tudsr.model.adapters import add_adapter, save_adapter
+from tudsr.model.base import load_base
+from tudsr.places import outputs_dir
+from tudsr.profile import PROJECT_ROOT, Profile, load_profile
+
+RESULTS = PROJECT_ROOT / "benchmarks" / "results"
+METRICS = {"psnr_y": "PSNR-Y, dB", "ssim_y": "SSIM", "lpips_hed": "lpips_hed", "niqe": "NIQE"}
+
+
+def main() -> None:
+    """Write the figures and the table."""
+    run = outputs_dir() / "run"
+    profile = load_profile("tiny")
+    verdict = json.loads((run / "evaluation" / "verdict.json").read_text("utf-8"))
+    base = _base_alone(profile, run / "pairs")
+    means = {"bicubic": verdict["means"]["bicubic"], "base alone": _means(base)}
+    means["TUDSR"] = verdict["means"]["model"]
+    told = {"machine": _machine(), "steps_s": _step_seconds(), "means": means}
+    write_json(RESULTS / "make-run.json", {**told, "gains": verdict["gains"]})
+    write_text(RESULTS / "make-run.md", _table(means))
+    print((RESULTS / "make-run.md").read_text("utf-8"))
+
+
+def _base_alone(profile: Profile, pairs: Path) -> ScoreTable:
+    """The cascade with adapters of zeros, which are the base itself."""
+    base = load_base(profile.base)
+    with tempfile.TemporaryDirectory() as folder:
+        adapters = {stage: Path(folder) / f"{stage}.safetensors" for stage in (1, 2)}
+        for stage, settings in ((1, profile.stage1), (2, profile.stage2)):
+            name = f"stage{stage}"
+            add_adapter(base.unet, name, settings.lora, profile.seed)
+            save_adapter(adapters[stage], base.unet, name, settings.lora, settings.timestep)
+        return examine(profile, adapters, pairs).tables["model"]
+
+
+def _means(table: ScoreTable) -> dict[str, dict[str, float]]:
+    return {f"x{s}": {m: table.mean(m, s) for m in table.metrics} for s in table.scales}
+
+
+def _table(means: dict[str, Any]) -> str:
+    lines = [f"| | | {' | '.join(METRICS.values())} |", "| --- | --- |" + " --: |" * len(METRICS)]
+    for scale in ("x4", "x8"):
+        for method, by_scale in means.items():
+            cells = [f"{by_scale[scale][m]:.4g}" for m in METRICS]
+            lines.append(f"| {scale} | {method} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _step_seconds() -> dict[str, float]:
+    from zenml.client import Client
+
+    newest = Client().list_pipeline_runs(sort_by="desc:created", size=1).items[0]
+    steps = Client().get_pipeline_run(newest.id, hydrate=True).steps
+    return {
+        name: round((step.end_time - step.start_time).total_seconds(), 1)
+        for name, step in steps.items()
+        if step.start_time and step.end_time
+    }
+
+
+def _machine() -> str:
+    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines() if _linux() else []
+    model = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
+    amx = " with AMX" if any("amx_bf16" in line for line in lines) else ""
+    return f"{model or platform.processor()}{amx}"
+
+
+def _linux() -> bool:
+    return platform.system() == "Linux"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Pre-training of a base: what is mixed, that it learns, that a killed run goes on."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tudsr.data.photos import list_photographs
+from tudsr.model.base import load_base_folder, random_base, save_base
+from tudsr.profile import Profile, load_profile
+from tudsr.train.pretrain import DenoisingTask, pretrain_base
+
+
+@pytest.fixture
+def base():
+    return random_base("smoke", 0)
+
+
+@pytest.fixture
+def latents():
+    return torch.from_numpy(np.random.default_rng(0).standard_normal((2, 48, 8, 8), np.float32))
+
+
+def test_preconditioned_an_output_of_zero_leaves_the_latent_as_it_is(base, latents):
+    for parameter in base.unet.conv_out.parameters():
+        torch.nn.init.zeros_(parameter)
+    for t in (50, 200):
+        torch.testing.assert_close(base.one_step(latents, t), latents, atol=1e-5, rtol=1e-5)
+
+
+def test_the_preconditioning_is_kept_with_the_weights(base, tmp_path):
+    save_base(base, tmp_path / "base", base.info, torch.float32)
+    assert load_base_folder(tmp_path / "base").preconditioned
+    plain = {k: v for k, v in base.info.items() if k != "preconditioned"}
+    save_base(base, tmp_path / "plain", plain, torch.float32)
+    assert not load_base_folder(tmp_path / "plain").preconditioned
+
+
+def profile(**pretrain: float) -> Profile:
+    whole = load_profile("smoke")
+    settings = whole.pretrain.model_copy(update=pretrain)
+    return whole.model_copy(update={"pretrain": settings})
+
+
+def train_photos() -> list:
+    return [p.path for p in list_photographs("data") if p.split == "train"][:4]
+
+
+@pytest.mark.slow
+def test_it_learns_to_restore_without_an_adapter(tmp_path):
+    settings = profile(
+        warmup=200, images=1600, batch=4, lr=6e-4, ema=0.9, cooldown=0.5, restore_share=1.0
+    )
+    out = pretrain_base(settings, train_photos(), tmp_path / "base", tmp_path / "work")
+    assert (next((tmp_path / "work").glob("*")) / "metrics.jsonl").is_file()
+    pairs = _batch(settings)
+    untouched = float((pairs["lr"] - pairs["hr"]).abs().mean())
+    assert _restoration_error(load_base_folder(out), pairs) < 0.98 * untouched
+
+
+def test_the_same_inputs_give_the_same_base_and_other_settings_another(tmp_path):
+    made = {}
+    for name, share in (("a", 1.0), ("b", 1.0), ("c", 0.0)):
+        out = pretrain_base(
+            profile(restore_share=share), train_photos(), tmp_path / name, tmp_path / f"{name}-w"
+        )
+        made[name] = load_file(out / "unet" / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(made["a"][k], made["b"][k]) for k in made["a"])
+    assert not all(torch.equal(made["a"][k], made["c"][k]) for k in made["a"])
+
+
+def test_a_checkpoint_holds_all_that_goes_on(base):
+    settings = profile()
+    one, other = DenoisingTask(base, settings), DenoisingTask(random_base("smoke", 1), settings)
+    batch = _batch(settings)
+    one.update(batch, 0, 1.0)
+    other.load({k: v.clone() for k, v in one.tensors().items()})
+    a, b = one.update(batch, 8, 1.0), other.update(batch, 8, 1.0)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    ours, theirs = one.tensors(), other.tensors()
+    assert all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def _batch(settings: Profile) -> dict[str, torch.Tensor]:
+    from tudsr.train.pairs import TrainingPairs
+
+    r = settings.base.r_px
+    pairs = TrainingPairs(train_photos(), r, r, (2, 4), settings.degradation, 7)
+    items = [pairs[i] for i in range(8)]
+    return {k: torch.stack([item[k] for item in items]) for k in ("lr", "hr")}
+
+
+def _restoration_error(base, pairs) -> float:
+    with torch.inference_mode():
+        return float((base.restore(pairs["lr"], 200) - pairs["hr"]).abs().mean())
