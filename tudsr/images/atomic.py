@@ -23,7 +23,7 @@ def writing(path: Path) -> Generator[Path]:
     temporary = path.with_name(f".{path.stem[:40]}.{uuid.uuid4().hex}{path.suffix}")
     try:
         yield temporary
-        _fsync(temporary)
+        _settle(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -41,7 +41,7 @@ def writing_dir(path: Path) -> Generator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
-                _fsync(file)
+                _settle(file)
         _swap(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -73,6 +73,12 @@ def _swap(temporary: Path, path: Path) -> None:
     path.replace(old)
     temporary.replace(path)
     shutil.rmtree(old)
+
+
+def _settle(file: Path) -> None:
+    """Readable by others, whatever wrote it (safetensors makes private files), and on the disk."""
+    file.chmod(file.stat().st_mode | 0o044)
+    _fsync(file)
 
 
 def _fsync(path: Path) -> None:
