@@ -1,6 +1,7 @@
 """`tudsr evaluate --benchmark`, on generated folders in the published layouts."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,7 @@ def test_folders_that_are_no_test_set(realsr, bundle, tmp_path):  # noqa: F811
     with pytest.raises(DataError, match=r"1 inputs of .* no original in test_HR.*Canon_001.png"):
         find_pictures(realsr, "realsr", 4)
     (realsr / "test_LR" / "Canon_000.png").write_text("no picture")
+    options = ["--benchmark", "realsr", "--model", bundle, "--out", tmp_path / "other"]
     done = evaluate(realsr, "--scale", "8", *options)
     assert isinstance(done.exception, DataError)
     assert "1 of 3 pictures could not be enlarged" in str(done.exception)
@@ -166,11 +168,14 @@ def test_with_pyiqa_its_figures_are_taken_and_a_metric_that_fails_is_named(
     bundle,  # noqa: F811
     tmp_path,
     monkeypatch,
+    request,
 ):
     """Against a stand-in of pyiqa's interface: the package itself fetches weights."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "pyiqa.py").write_text(STAND_IN)
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.delitem(sys.modules, "pyiqa", raising=False)
+    request.addfinalizer(lambda: sys.modules.pop("pyiqa", None))
     out = tmp_path / "out"
     options = ["--benchmark", "realsr", "--model", bundle, "--out", out, "--device", "cpu"]
     done = evaluate(realsr, *options)

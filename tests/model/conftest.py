@@ -62,7 +62,19 @@ def write_source(folder: Path) -> None:
 
     torch.manual_seed(0)
     folder.mkdir()
-    index = {"_class_name": "StableDiffusionPipeline"}
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": "0.8.0",
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+        "scheduler": ["diffusers", "PNDMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
     (folder / "model_index.json").write_text(json.dumps(index))
     write_tokenizer(folder / "tokenizer")
     words = len(json.loads((folder / "tokenizer" / "vocab.json").read_text()))

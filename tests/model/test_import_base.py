@@ -47,13 +47,7 @@ def test_an_imported_base_needs_nothing_of_its_source(sd_source, tmp_path):
 
 @pytest.mark.parametrize("prompt", ["", "a cat, 4k"])
 def test_the_embedding_is_stable_diffusions_own(sd_template, prompt):
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        str(sd_template),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-        local_files_only=True,
-    )
+    pipeline = StableDiffusionPipeline.from_pretrained(str(sd_template), local_files_only=True)
     expected, _ = pipeline.encode_prompt(prompt, torch.device("cpu"), 1, False)
     ours = embed_prompt(sd_template, prompt)
     assert ours.shape == (1, 77, 16)
@@ -96,6 +90,10 @@ def _as_pickle(source):
     (source / UNET).rename((source / UNET).with_suffix(".bin"))
 
 
+def _one_word_more(source):
+    change(source / "tokenizer" / "vocab.json", dog=1000)
+
+
 def _truncate(source):
     (source / VAE).write_bytes((source / VAE).read_bytes()[:-100])
 
@@ -116,7 +114,8 @@ def _of_another_width(source):
         (_remove("vae/config.json"), r"\(StableDiffusionPipeline\) lacks vae/config.json"),
         (_remove(UNET), r"lacks unet/diffusion_pytorch_model.safetensors"),
         (_remove("text_encoder/model.safetensors"), r"lacks text_encoder/model.safetensors"),
-        (_remove("tokenizer/vocab.json"), r"tokenizer or text encoder of .* cannot be read"),
+        (_remove("tokenizer/vocab.json"), r"lacks tokenizer/vocab.json"),
+        (_one_word_more, r"tokenizer knows \d+ words, the text encoder \d+: they are not of one"),
         (_as_pickle, r"pickles, which are never read.*safetensors"),
         (_truncate, r"vae/diffusion_pytorch_model.safetensors cannot be read.*Fetch it again"),
         (_of_another_width, r"does not fit its config.json: 1 weights differ.*conv_in.weight"),
@@ -137,6 +136,7 @@ def _of_another_width(source):
         "no-weights",
         "no-text-encoder",
         "no-tokenizer",
+        "another-tokenizer",
         "pickle",
         "truncated",
         "wrong-weights",

@@ -1,5 +1,7 @@
 """The VGG16 trunk from a file: torchvision's weights, or a clear refusal."""
 
+import copy
+
 import pytest
 import torch
 import torchvision
@@ -15,11 +17,15 @@ FIRST = [0.4034, 0.3778, 0.4644, -0.3228, 0.3940, -0.3953, 0.3951, -0.5496]
 
 @pytest.fixture(scope="module")
 def vgg16():
+    """torchvision's VGG16 with a small classifier, random but for the first biases."""
     torch.manual_seed(0)
-    model = torchvision.models.vgg16(weights=None).eval()
+    model = torch.nn.Module()
+    layers = torchvision.models.vgg
+    model.features = layers.make_layers(layers.cfgs["D"], batch_norm=False)
+    model.classifier = torch.nn.Linear(4, 2)
     with torch.no_grad():
         model.features[0].bias[:8] = torch.tensor(FIRST)
-    return model
+    return model.eval()
 
 
 def stored(model, path, keep=lambda name: True):
@@ -34,7 +40,6 @@ def features_only(name):
 
 def test_the_trunk_is_torchvisions(vgg16, tmp_path):
     """With a whole VGG16's names, classifier and all, as timm and torchvision write it."""
-    vgg16.classifier = torch.nn.Sequential(torch.nn.Linear(4, 2))
     trunk = load_trunk("vgg16", stored(vgg16, tmp_path / "whole.safetensors"))
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
@@ -67,7 +72,8 @@ def test_files_that_are_not_torchvisions_vgg16(vgg16, tmp_path):
     some = stored(vgg16, tmp_path / "some.safetensors", lambda n: n.startswith("features.0"))
     with pytest.raises(ModelError, match="does not hold VGG16's 13 convolutions"):
         load_trunk("vgg16", some)
-    other = torchvision.models.vgg16(weights=None)
+    other = copy.deepcopy(vgg16)
+    torch.nn.init.zeros_(other.features[0].bias)
     path = stored(other, tmp_path / "other.safetensors", features_only)
     with pytest.raises(ModelError, match="not torchvision's ImageNet weights"):
         load_trunk("vgg16", path)

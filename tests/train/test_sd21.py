@@ -107,17 +107,16 @@ def test_the_latent_is_drawn_in_training_as_the_position_says(profile):
     def encoded(seed):
         rng = None if seed is None else torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            return base.codec.encode(image * 2 - 1, rng)
+            return base.codec.encode(image.expand(64, -1, -1, -1) * 2 - 1, rng)
 
     assert torch.equal(encoded(1), encoded(1))
-    draws = torch.stack([encoded(seed) for seed in range(200)])
+    draws, mode = encoded(1), encoded(None)
     with torch.no_grad():
         posterior = base.codec.vae.encode(image * 2 - 1).latent_dist
-    factor = base.codec.vae.config["scaling_factor"]
-    error = draws.std(0).mean() / (posterior.std.mean() * factor)
-    assert error == pytest.approx(1, abs=0.05)
-    bias = (draws.mean(0) - encoded(None)).abs().mean() / draws.std(0).mean()
-    assert bias < 0.1
+    spread = posterior.std.mean() * base.codec.vae.config["scaling_factor"]
+    assert draws.std(0).mean() / spread == pytest.approx(1, abs=0.05)
+    # 64 draws leave the mean within an eighth of their deviation, on average a tenth.
+    assert (draws.mean(0) - mode[0]).abs().mean() / spread < 0.15
 
     def first_loss(latent, seen):
         from tudsr.model.adapters import activate, add_adapter

@@ -70,15 +70,18 @@ class StepCheck:
 
 
 def check_step(base: Base, px: int, settings: RuntimeSettings) -> StepCheck:
-    """One step of a base on noise of ``px`` x ``px`` with a backward pass down to the pixels."""
+    """One step of a base on noise of ``px`` x ``px`` with a backward pass down to the pixels.
+
+    ``px`` is a multiple of ``size_multiple``, at least 128: below, scores are told from nothing.
+    """
     device = base.prompt.device
     rng = torch.Generator().manual_seed(0)
     images = torch.rand(1, 3, px, px, generator=rng).to(device).requires_grad_()
     side = px // base.codec.factor
     levels = len(base.unet.config["block_out_channels"])
     tokens = [(side >> level) ** 2 for level in range(levels)]
-    # Few tokens are cheap, and their count may be that of channels.
-    watch = ScoreWatch([count for count in tokens if count >= 256])
+    # Up to ``px`` tokens a square tensor may as well be a feature map, or a weight.
+    watch = ScoreWatch([count for count in tokens if count > px])
     start = time.perf_counter()
     with watch, autocast(device, settings):
         restored = base.restore(images, 200).float()

@@ -67,7 +67,7 @@ def random(
 @app.command()
 def check(
     folder: Target,
-    px: Annotated[int, typer.Option(min=64, help="side of the picture, pixels")] = 512,
+    px: Annotated[int, typer.Option(min=128, help="side of the picture, pixels")] = 512,
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option()] = "auto",
 ) -> None:
     """Hash every file and take one step, forward and backward, on this machine.

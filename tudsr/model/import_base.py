@@ -29,6 +29,7 @@ _CONFIGS = (
     "vae/config.json",
     "text_encoder/config.json",
 )
+_TOKENIZER = ("tokenizer/vocab.json", "tokenizer/merges.txt")
 _COPIED = (*_CONFIGS[:3], f"unet/{_WEIGHTS}", f"vae/{_WEIGHTS}")
 # Names that the autoencoder's attention had in files older than diffusers 0.17.
 _OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -114,6 +115,11 @@ def embed_prompt(folder: Path, prompt: str) -> Tensor:
         raise ModelError(
             f"the tokenizer or text encoder of {folder} cannot be read: {error}"
         ) from None
+    if len(tokenizer) != encoder.config.vocab_size:
+        raise ModelError(
+            f"{folder}: the tokenizer knows {len(tokenizer)} words, the text encoder "
+            f"{encoder.config.vocab_size}: they are not of one model, or a file is damaged"
+        )
     tokens = tokenizer(
         prompt,
         padding="max_length",
@@ -130,6 +136,8 @@ def _checked_configs(folder: Path, source: str) -> dict[str, dict[str, Any]]:
     if (folder / "base.json").is_file() and not (folder / "text_encoder").is_dir():
         raise ModelError(f"{source} is a base already: set base.source to it")
     _require(folder, source, _CONFIGS)
+    if not (folder / "tokenizer" / "tokenizer.json").is_file():
+        _require(folder, source, _TOKENIZER)
     check_prediction(read_config(folder / _CONFIGS[0]), source)
     unet, vae, text = (read_config(folder / name) for name in _CONFIGS[1:])
     _check_class(unet, "UNet2DConditionModel", f"{source}: unet")
