@@ -96,13 +96,26 @@ class DegradationSettings(Section):
 class BaseSettings(Section):
     """The frozen part: codec, UNet, schedule and prompt embedding."""
 
-    source: str = Field(default="models/base", description="folder in diffusers' layout")
+    source: str = Field(
+        default="models/base",
+        description="folder in diffusers' layout, as `tudsr base import` and `tudsr train base` "
+        "write it",
+    )
+    revision: str | None = Field(
+        default=None,
+        description="commit of the hub that the base must have been imported from; null takes any",
+    )
+    prompt: str = Field(
+        default="", description="the text whose embedding conditions both stages (paper: unnamed)"
+    )
     random_seed: int | None = Field(
         default=None,
         description="build a random base of `arch` with this seed instead of loading one",
     )
-    arch: Literal["smoke", "small"] = Field(
-        default="small", description="architecture of a base of ours"
+    arch: Literal["smoke", "small", "sd21", "sd21-eighth", "any"] = Field(
+        default="small",
+        description="architecture; a base that records another one is refused. smoke and small are "
+        "ours, sd21-eighth is SD2.1-base at an eighth of its channels, any takes what is there",
     )
     r_px: int = Field(default=512, ge=16, description="R, the native training size, pixels")
 
@@ -117,6 +130,9 @@ class LoraSettings(Section):
     targets: Literal["default", "attention", "full"] = Field(
         default="default", description="which UNet modules get an adapter (method: the OMGSR set)"
     )
+    init: Literal["gaussian", "kaiming"] = Field(
+        default="gaussian", description="how A starts; B starts at zero"
+    )
     warm_start: bool = Field(
         default=False, description="stage 2 only: start from stage 1's adapter instead of from zero"
     )
@@ -125,13 +141,37 @@ class LoraSettings(Section):
 class CriticSettings(Section):
     """The discriminator: a frozen feature trunk and trained heads on three of its levels."""
 
-    trunk: Literal["hed_vgg16", "vgg16", "random"] = Field(default="hed_vgg16")
-    trunk_path: str | None = Field(default=None, description="weights file for trunk vgg16")
-    levels: tuple[int, int, int] = Field(default=(2, 3, 4), description="trunk stages, 1-based")
+    trunk: Literal["hed_vgg16", "vgg16", "random", "dinov3", "dinov2"] = Field(
+        default="hed_vgg16", description="dinov3 is the paper's ViT-B/16, dinov2 the free ViT-B/14"
+    )
+    trunk_path: str | None = Field(
+        default=None,
+        description="vgg16: safetensors file; dinov2, dinov3: folder or hub id in transformers' "
+        "layout, null being the publisher's ViT-B",
+    )
+    trunk_revision: str | None = Field(
+        default=None, description="branch, tag or commit where trunk_path is a hub id"
+    )
+    levels: tuple[int, int, int] | None = Field(
+        default=None,
+        description="VGG stages or ViT blocks, 1-based; null means 2, 3, 4 or (paper) 3, 6, 9",
+    )
+    final_norm: bool = Field(
+        default=True, description="ViT trunks: their last norm on each level's tokens"
+    )
+    patch_fit: Literal["resize", "crop"] = Field(
+        default="resize",
+        description="ViT trunks: how a side becomes a multiple of the patch. resize goes to the "
+        "nearest one (512 to 518 for patch 14), crop to the next lower (504)",
+    )
     blocks: int = Field(
         default=2, ge=1, le=4, description="n, blur-conv-LeakyReLU blocks in a head"
     )
     width: int = Field(default=128, ge=8, description="channels of a head's first block")
+    stride: Literal[1, 2] = Field(default=1, description="of the blur before each 3x3 convolution")
+    warm_start: bool = Field(
+        default=False, description="stage 2 only: start from stage 1's heads instead of fresh ones"
+    )
     diff_augment: bool = Field(
         default=True, description="colour, translation and cutout before the critic"
     )
@@ -172,6 +212,11 @@ class StageSettings(Section):
     """One training stage (paper, Alg. 1 and 2)."""
 
     timestep: int = Field(ge=0, le=999, description="t, the fixed diffusion step")
+    latent: Literal["sample", "mode"] = Field(
+        default="sample",
+        description="which latent of the autoencoder's distribution training uses; enlarging "
+        "always uses the mode. Without effect on the lossless codec",
+    )
     images: int = Field(ge=1, description="length of training: images seen (stage 2: of N² chunks)")
     batch: int = Field(default=1, ge=1, description="images per micro-batch")
     accumulate: int = Field(
@@ -255,6 +300,12 @@ class UpscaleSettings(Section):
 
     tile_px: int = Field(default=512, ge=32, description="side of a tile, pixels")
     overlap_px: int = Field(default=64, ge=0, description="overlap of neighbouring tiles, pixels")
+    floor_px: int = Field(
+        default=0,
+        ge=0,
+        description="a picture with a side below this is reflected up to it before a stage and cut "
+        "after it",
+    )
     colour: Literal["wavelet", "adain", "none"] = Field(
         default="wavelet", description="correction of the result's colours against the input"
     )
@@ -290,6 +341,11 @@ class RuntimeSettings(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="auto: bf16 on CUDA and on CPUs with AMX, else fp32"
+    )
+    adapters: Literal["auto", "merged", "switched"] = Field(
+        default="auto",
+        description="enlarging with a UNet a stage, its adapter merged (faster), or with one UNet "
+        "whose adapters are switched; auto merges below 100 M parameters",
     )
 
 

@@ -107,6 +107,13 @@ def test_critic_scores_three_levels_and_does_not_care_about_the_trunks_scale():
         torch.testing.assert_close(m, scaled, rtol=1e-3, atol=1e-4)
 
 
+def test_a_stride_of_two_halves_the_map_before_each_convolution():
+    settings = CriticSettings(trunk="random", levels=(2, 3, 4), width=16, blocks=2, stride=2)
+    critic = Critic(settings, seed=0).eval()
+    maps = critic(critic.trunk(torch.rand(1, 3, 128, 128)))
+    assert [tuple(m.shape) for m in maps] == [(1, 1, 16, 16), (1, 1, 8, 8), (1, 1, 4, 4)]
+
+
 def test_trunk_is_frozen_and_not_in_the_critics_state():
     critic = Critic(CriticSettings(trunk="random", width=16), seed=0)
     assert all(name.startswith("heads.") for name in critic.state_dict())

@@ -18,9 +18,16 @@ _C1 = _C2 = 1e-6
 
 
 class StagedTrunk(nn.Module):
-    """VGG16 with DISTS' L2 pooling: images (B, 3, H, W) in [0, 1] to its five stages' features."""
+    """VGG16 with DISTS' L2 pooling: images (B, 3, H, W) in [0, 1] to its five stages' features.
+
+    Attributes:
+        levels: the stages, 1-based.
+        widths: channels of each.
+    """
 
     blur: Tensor
+    levels = (1, 2, 3, 4, 5)
+    widths = (64, 128, 256, 512, 512)
 
     def __init__(self, trunk: nn.Sequential) -> None:
         super().__init__()

@@ -45,5 +45,6 @@ def _base_folder(profile: Profile, scratch: Path) -> Path:
 
     from tudsr.model.base import load_base, save_base
 
-    save_base(load_base(profile.base), scratch, {"arch": profile.base.arch}, torch.float32)
+    base = load_base(profile.base)
+    save_base(base, scratch, base.info, torch.float32)
     return scratch

@@ -31,6 +31,7 @@ class AdversarialStep:
         self.base, self.adapter, self.settings, self.runtime = base, adapter, settings, runtime
         self.device = base.prompt.device
         self.critic = Critic(settings.critic, seed).to(self.device)
+        self.critic.trunk.to(self.device)
         self.dists = Dists().to(self.device)
         self.trunk = staged_trunk(settings.loss.trunk, settings.loss.trunk_path).to(self.device)
         self.parameters = adapter_parameters(base.unet, adapter)
@@ -45,7 +46,8 @@ class AdversarialStep:
         """Add ``share`` of this micro-batch's gradients; (B, 3, R, R) images in [0, 1]."""
         rng = torch.Generator().manual_seed(images_seen)
         with autocast(self.device, self.runtime):
-            restored = self.base.restore(lr, self.settings.timestep).float()
+            draws = rng if self.settings.latent == "sample" else None
+            restored = self.base.restore(lr, self.settings.timestep, draws).float()
         l1 = F.l1_loss(restored, hr)
         losses = {"loss_l1": l1.detach()}
         total = self.settings.loss.l1 * l1

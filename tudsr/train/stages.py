@@ -23,6 +23,7 @@ from tudsr.model.adapters import (
     save_adapter,
 )
 from tudsr.model.base import Base, load_base
+from tudsr.model.critic import load_heads, save_heads
 from tudsr.profile import Profile
 from tudsr.train.adversarial import AdversarialStep
 from tudsr.train.checkpoint import inputs_key
@@ -32,6 +33,7 @@ from tudsr.train.pairs import TrainingPairs
 from tudsr.train.record import Recorder
 
 STAGE1, STAGE2 = "stage1", "stage2"
+HEADS = "critic.safetensors"
 
 
 def train_stage1(
@@ -70,7 +72,11 @@ def train_stage2(
         load_adapter_state(base.unet, STAGE2, adapter_state(base.unet, STAGE1))
     activate(base.unet, STAGE2)
     task = StageTwo(base, profile, t1, _watched(profile, photos, "stage2"))
-    return _train(task, profile, "stage2", photos, out, work, recorders, extra=(adapter1,))
+    extra = [adapter1]
+    if profile.stage2.critic.warm_start:
+        extra.append(adapter1.with_name(HEADS))
+        load_heads(extra[-1], task.step.critic)
+    return _train(task, profile, "stage2", photos, out, work, recorders, extra)
 
 
 class StageOne:
@@ -211,6 +217,7 @@ def _train(
     with writing_dir(out) as folder:
         adapter = folder / "adapter.safetensors"
         save_adapter(adapter, task.base.unet, stage, settings.lora, settings.timestep)
+        save_heads(folder / HEADS, task.step.critic)
         shutil.copy2(plan.out / "metrics.jsonl", folder)
         shutil.copytree(plan.out / "samples", folder / "samples")
     shutil.rmtree(plan.out)
