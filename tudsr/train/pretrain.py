@@ -7,7 +7,6 @@ stages will (docs/adr/0004).
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,12 +17,19 @@ from diffusers.training_utils import EMAModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tudsr.errors import SettingsError
+from tudsr.images.atomic import remove_dir
 from tudsr.model.base import TRAIN_STEPS, Base, random_base, save_base
 from tudsr.profile import Profile
-from tudsr.train.checkpoint import inputs_key, load_optimizer_tensors, optimizer_tensors
+from tudsr.train.checkpoint import (
+    load_optimizer_tensors,
+    optimizer_tensors,
+    training_inputs,
+)
 from tudsr.train.device import autocast, pick_device
 from tudsr.train.loop import Plan, train
 from tudsr.train.pairs import TrainingPairs
+from tudsr.train.ranks import expected_ranks
 from tudsr.train.record import Recorder
 
 _LOW_T = 400
@@ -45,6 +51,11 @@ def pretrain_base(
     a kill goes on from there. Success keeps the figures and removes the checkpoints.
     """
     settings = profile.pretrain
+    if expected_ranks() > 1:
+        raise SettingsError(
+            f"a base is pre-trained in one process, and the environment speaks of "
+            f"{expected_ranks()}: start it without torchrun"
+        )
     decisive = profile.model_dump(
         include={
             "pretrain": True,
@@ -54,7 +65,7 @@ def pretrain_base(
             "stage1": {"scales"},
         }
     )
-    key = inputs_key(decisive, photos)
+    inputs = training_inputs(decisive, photos)
     base = random_base(profile.base.arch, profile.seed).to(pick_device(profile.runtime))
     r_px, scales = profile.base.r_px, profile.stage1.scales
     # From the identity on: preconditioned, an output of 0 leaves the picture as it is.
@@ -65,19 +76,20 @@ def pretrain_base(
     plan = Plan(
         name="base",
         images=settings.images,
-        out=work / key[:12],
-        key=key,
+        out=work / inputs.key[:12],
+        inputs=inputs,
         warmup=settings.warmup,
         cooldown=settings.cooldown,
         checkpoint_every=settings.checkpoint_every,
+        log_every=settings.log_every,
         recorders=recorders,
     )
     figures = train(task, pairs, plan)
     task.ema.copy_to(task.parameters)
     info = {"name": f"tudsr-base-{profile.base.arch}", **base.info}
-    pretraining = {"key": key, "settings": settings.model_dump(), "figures": figures}
+    pretraining = {"key": inputs.key, "settings": settings.model_dump(), "figures": figures}
     save_base(base.cpu(), out, {**info, "pretraining": pretraining}, torch.bfloat16)
-    shutil.rmtree(plan.out / "checkpoints")
+    remove_dir(plan.checkpoints)
     return out
 
 
@@ -86,7 +98,7 @@ class DenoisingTask:
 
     def __init__(self, base: Base, profile: Profile) -> None:
         self.base, self.profile, self.settings = base, profile, profile.pretrain
-        self.group = self.settings.batch
+        self.unit = self.group = self.settings.batch
         self.parameters = list(base.unet.requires_grad_(True).parameters())
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=self.settings.lr, weight_decay=self.settings.weight_decay
