@@ -49,7 +49,10 @@ def test_two_ranks_give_the_losses_of_one(cases, stage, updates):
     ours, theirs = losses(one["rows"]), losses(two["rows"])
     assert {"loss_l1", "loss_dists", "loss_gan", "loss_critic"} <= {name for name, _ in ours}
     assert [name for name, _ in ours] == [name for name, _ in theirs]
-    for (name, ours_, ), (_, theirs_) in zip(ours, theirs, strict=True):
+    for (
+        name,
+        ours_,
+    ), (_, theirs_) in zip(ours, theirs, strict=True):
         assert math.isclose(ours_, theirs_, rel_tol=1e-5), (name, ours_, theirs_)
 
 
@@ -109,7 +112,9 @@ def test_devices_of_the_profile_are_launched_stop_together_and_torchrun_goes_on(
     """The two real launchers: ours, told to stop; then torchrun, which goes on to the end."""
     write_photographs(tmp_path / "data")
     profile = tmp_path / "two.yaml"
-    profile.write_text("extends: smoke\nruntime: {devices: 2}\nstage1: {images: 400, log_every: 4}\n")
+    profile.write_text(
+        "extends: smoke\nruntime: {devices: 2}\nstage1: {images: 400, log_every: 4}\n"
+    )
     arguments = ["-m", "tudsr", "train", "stage1", "--profile", str(profile)]
     arguments += ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
     told: dict = {"cwd": tmp_path, "env": environment(), "text": True}

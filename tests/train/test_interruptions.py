@@ -144,12 +144,12 @@ def test_nothing_draws_from_a_global_random_generator(photos, tmp_path):
     adapters = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        np.random.seed(seed)  # noqa: NPY002 - the global one is what this is about
+        np.random.seed(seed)
         random.seed(seed)
-        states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+        states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
         train_stage1(SMOKE, photos, tmp_path / f"out{seed}", tmp_path / "work")
         assert torch.equal(torch.get_rng_state(), states[0])
-        assert np.array_equal(np.random.get_state()[1], states[1])  # noqa: NPY002
+        assert np.array_equal(np.random.get_state()[1], states[1])
         assert random.getstate() == states[2]
         adapters.append((tmp_path / f"out{seed}" / "adapter.safetensors").read_bytes())
     assert adapters[0] == adapters[1]
@@ -279,7 +279,9 @@ def test_resume_alone_refuses_to_start_anew_and_without_it_a_note_is_printed(
         train_stage1(SMOKE, photos, *places, resume=True)
     apply = AdversarialStep.apply
     monkeypatch.setattr(
-        AdversarialStep, "apply", lambda self, r: apply(self, r) if self.ema.optimization_step < 3 else dying(self, r)
+        AdversarialStep,
+        "apply",
+        lambda self, r: apply(self, r) if self.ema.optimization_step < 3 else dying(self, r),
     )
     with pytest.raises(KeyboardInterrupt):
         train_stage1(SMOKE, photos, *places)

@@ -145,7 +145,9 @@ def differences(state: Mapping[str, Any], inputs: Inputs) -> str:
     theirs, ours = state.get("files", {}), now["files"]
     told += [f"{name} is not there" for name in sorted(ours.keys() - theirs.keys())]
     told += [f"{name} is there alone" for name in sorted(theirs.keys() - ours.keys())]
-    told += [f"{n} has changed" for n in sorted(ours.keys() & theirs.keys()) if ours[n] != theirs[n]]
+    told += [
+        f"{n} has changed" for n in sorted(ours.keys() & theirs.keys()) if ours[n] != theirs[n]
+    ]
     more = [f"and {len(told) - _TOLD} differences more"] if len(told) > _TOLD else []
     return "; ".join(told[:_TOLD] + more) or "settings that it does not list"
 
