@@ -30,7 +30,7 @@ def warm_up() -> None:
     """Import and build what every child needs, once."""
     import serving.commands  # noqa: F401
 
-    staged_trunk("random")
+    staged_trunk("random", None)
 
 
 def write_photographs(folder: Path, count: int = 4, side_px: int = 160) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,7 @@ def test_devices_of_the_profile_are_launched_stop_together_and_torchrun_goes_on(
     child = subprocess.Popen([sys.executable, *arguments], stderr=subprocess.PIPE, **told)
     while not (rows := list(tmp_path.glob("work/*/metrics.jsonl"))) or not read_metrics(rows[0]):
         assert child.poll() is None, child.communicate()[1]
+        time.sleep(0.05)
     child.send_signal(signal.SIGTERM)
     _, said = child.communicate(timeout=60)
     assert child.returncode == 75, said

@@ -174,7 +174,8 @@ def _newest(plan: Plan) -> Checkpoint | None:
             said = "; ".join(others) or f"there is no checkpoint under {plan.out.parent}"
             raise TrainingError(f"{plan.name} cannot go on: {said}")
         for other in others:
-            Console(stderr=True).print(f"note: {other}. {plan.name} starts anew beside it")
+            note = f"note: {other}. {plan.name} starts anew beside it"
+            Console(stderr=True).print(note, markup=False, highlight=False, soft_wrap=True)
     return found
 
 

@@ -30,7 +30,7 @@ class StopSignals:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)
         self._before.clear()
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
