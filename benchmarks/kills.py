@@ -148,7 +148,7 @@ def _disturb(
             if code == -signal.SIGKILL:
                 _examine(place, tally)
         elif sum(tally.terminated.values()) < wanted[1]:
-            _wait_for_an_update(place, len(traced(place.folder / "trace")))
+            _wait_for_an_update(place, child, len(traced(place.folder / "trace")))
             time.sleep(rng.uniform(0, alone_s / 3))
             code = _end(child, signal.SIGTERM)
             tally.terminated[str(code)] += 1
@@ -168,9 +168,12 @@ def _end(child: int, number: signal.Signals) -> int:
     return ended(child)
 
 
-def _wait_for_an_update(place: Place, before: int) -> None:
-    deadline = time.monotonic() + 10
-    while len(traced(place.folder / "trace")) == before and time.monotonic() < deadline:
+def _wait_for_an_update(place: Place, child: int, before: int) -> None:
+    """Or for the child's end: it may have nothing left to do."""
+    quietly = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while len(traced(place.folder / "trace")) == before:
+        if os.waitid(os.P_PID, child, quietly) is not None:
+            return
         time.sleep(0.01)
 
 
