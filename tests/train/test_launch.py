@@ -1,4 +1,4 @@
-"""What a launched training is told, and what its processes' ends mean to the one who launched it."""
+"""What a launched training is told, and what its processes' ends mean to the launcher."""
 
 from pathlib import Path
 from types import SimpleNamespace
