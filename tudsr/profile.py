@@ -239,6 +239,7 @@ class StageSettings(Section):
         default=0.0, description="last share of training with a linearly falling rate"
     )
     checkpoint_every: int = Field(default=500, ge=1, description="images between checkpoints")
+    log_every: int = Field(default=50, ge=1, description="images between rows of figures")
     sample_every: int = Field(default=500, ge=1, description="images between sample pictures")
     lora: LoraSettings = LoraSettings()
     critic: CriticSettings = CriticSettings()
@@ -291,7 +292,8 @@ class PretrainSettings(Section):
         "25 to 200; the others denoise",
     )
     warmup: int = Field(default=1000, ge=0, description="crops over which the rate rises")
-    checkpoint_every: int = Field(default=4000, ge=1)
+    checkpoint_every: int = Field(default=4000, ge=1, description="crops between checkpoints")
+    log_every: int = Field(default=100, ge=1, description="crops between rows of figures")
     finish: FinishSettings = FinishSettings()
 
 
@@ -346,6 +348,17 @@ class RuntimeSettings(Section):
         default="auto",
         description="enlarging with a UNet a stage, its adapter merged (faster), or with one UNet "
         "whose adapters are switched; auto merges below 100 M parameters",
+    )
+    devices: int = Field(
+        default=1,
+        ge=1,
+        description="processes that share a stage's training on this machine, a GPU each; what "
+        "torchrun or a cluster has started counts instead",
+    )
+    ranks_timeout_s: float = Field(
+        default=600,
+        gt=0,
+        description="longest wait for the other processes of a training, seconds",
     )
 
 

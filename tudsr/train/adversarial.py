@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.training_utils import EMAModel
 from torch import Tensor
+from torch.nn.utils.parametrize import is_parametrized
 
 from tudsr.model.adapters import adapter_parameters
 from tudsr.model.base import Base
@@ -16,6 +17,7 @@ from tudsr.model.losses import Dists, bce, lattice_imbalance, sobel, staged_trun
 from tudsr.profile import RuntimeSettings, StageSettings
 from tudsr.train.checkpoint import load_optimizer_tensors, optimizer_tensors
 from tudsr.train.device import autocast
+from tudsr.train.ranks import sum_gradients
 
 
 class AdversarialStep:
@@ -30,7 +32,9 @@ class AdversarialStep:
     ) -> None:
         self.base, self.adapter, self.settings, self.runtime = base, adapter, settings, runtime
         self.device = base.prompt.device
-        self.critic = Critic(settings.critic, seed).to(self.device)
+        # In evaluation mode spectral norm's power iteration rests: it moves once an optimizer step,
+        # so that the micro-batches of a step are one function, however many and on whatever ranks.
+        self.critic = Critic(settings.critic, seed).to(self.device).eval()
         self.critic.trunk.to(self.device)
         self.dists = Dists().to(self.device)
         self.trunk = staged_trunk(settings.loss.trunk, settings.loss.trunk_path).to(self.device)
@@ -69,12 +73,18 @@ class AdversarialStep:
         return losses
 
     def apply(self, rate: float) -> None:
-        """One AdamW step of the adapter and, if it has gradients, of the critic."""
+        """One AdamW step of the adapter and, if it has gradients, of the critic.
+
+        The gradients are those of all ranks together.
+        """
+        sum_gradients(self.parameters)
         torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
         self._step(self.optimizer, self.settings.lr * rate)
         if any(p.grad is not None for p in self.heads):
+            sum_gradients(self.heads)
             torch.nn.utils.clip_grad_norm_(self.heads, self.settings.clip_norm)
             self._step(self.critic_optimizer, self.settings.critic.lr * rate)
+            self._iterate_spectral_norms()
         self.ema.step(self.parameters)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -164,6 +174,15 @@ class AdversarialStep:
         loss = (fake + real) / 2
         (loss * share).backward()
         return loss.detach()
+
+    @torch.no_grad()
+    def _iterate_spectral_norms(self) -> None:
+        """One power iteration of each head's convolutions (Miyato et al. 2018: one a step)."""
+        self.critic.heads.train()
+        for module in self.critic.heads.modules():
+            if is_parametrized(module):
+                _ = module.weight
+        self.critic.heads.eval()
 
     def _adamw(self, parameters: list[torch.nn.Parameter], lr: float) -> torch.optim.AdamW:
         return torch.optim.AdamW(parameters, lr=lr, weight_decay=self.settings.weight_decay)

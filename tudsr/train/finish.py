@@ -7,7 +7,6 @@ inputs and on stage 2's: pictures that it has restored itself, enlarged bilinear
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,11 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from tudsr.images.atomic import remove_dir
 from tudsr.model.base import Base, load_base_folder, save_base
 from tudsr.model.losses import Dists, feature_distance, lattice_imbalance, staged_trunk
 from tudsr.profile import Profile
 from tudsr.train.base_weights import BaseWeights
-from tudsr.train.checkpoint import inputs_key
+from tudsr.train.checkpoint import training_inputs
 from tudsr.train.device import autocast, pick_device
 from tudsr.train.loop import Plan, train
 from tudsr.train.pairs import TrainingPairs
@@ -53,24 +53,25 @@ def finish_base(
             "stage2": stages,
         }
     )
-    key = inputs_key(decisive, [*photos, start / "base.json"])
+    inputs = training_inputs(decisive, [*photos, start / "base.json"])
     base = load_base_folder(start).to(pick_device(profile.runtime))
     task = FinishingTask(base, profile)
     plan = Plan(
         name="base, finishing",
         images=settings.images,
-        out=work / key[:12],
-        key=key,
+        out=work / inputs.key[:12],
+        inputs=inputs,
         warmup=settings.warmup,
         cooldown=settings.cooldown,
         checkpoint_every=settings.checkpoint_every,
+        log_every=profile.pretrain.log_every,
         recorders=recorders,
     )
     figures = train(task, EitherStage(profile, photos), plan)
     task.ema.copy_to(task.parameters)
-    done = {"key": key, "settings": settings.model_dump(), "figures": figures}
+    done = {"key": inputs.key, "settings": settings.model_dump(), "figures": figures}
     save_base(base.cpu(), out, {**base.info, "finishing": done}, torch.bfloat16)
-    shutil.rmtree(plan.out / "checkpoints")
+    remove_dir(plan.checkpoints)
     return out
 
 
@@ -100,7 +101,7 @@ class FinishingTask(BaseWeights):
     def __init__(self, base: Base, profile: Profile) -> None:
         settings = profile.pretrain.finish
         super().__init__(base, profile.pretrain, lr=settings.lr)
-        self.profile, self.group = profile, settings.batch
+        self.profile, self.unit, self.group = profile, settings.batch, settings.batch
         self.device = base.prompt.device
         loss = profile.stage1.loss
         self.trunk = staged_trunk(loss.trunk, loss.trunk_path).to(self.device)
