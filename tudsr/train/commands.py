@@ -21,11 +21,12 @@ def base(
     profile: ProfileName = "tiny",
 ) -> None:
     """Pre-train a small base on the training photographs."""
+    from tudsr.data.sets import training_photos
     from tudsr.profile import load_profile
     from tudsr.train.pretrain import pretrain_base
 
     settings = load_profile(profile)
-    pretrain_base(settings, _train_photos(settings.data.root), out, work)
+    pretrain_base(settings, training_photos(settings.data), out, work)
     typer.echo(f"base written to {out}")
 
 
@@ -36,11 +37,12 @@ def stage1(
     profile: ProfileName = "tiny",
 ) -> None:
     """Train adapter 1 at R (the paper's algorithm 1)."""
+    from tudsr.data.sets import training_photos
     from tudsr.profile import load_profile
     from tudsr.train.stages import train_stage1
 
     settings = load_profile(profile)
-    train_stage1(settings, _train_photos(settings.data.root), out, work)
+    train_stage1(settings, training_photos(settings.data), out, work)
     typer.echo(f"adapter 1 written to {out}")
 
 
@@ -54,15 +56,10 @@ def stage2(
     profile: ProfileName = "tiny",
 ) -> None:
     """Train adapter 2 at N·R on chunks (the paper's algorithm 2)."""
+    from tudsr.data.sets import training_photos
     from tudsr.profile import load_profile
     from tudsr.train.stages import train_stage2
 
     settings = load_profile(profile)
-    train_stage2(settings, _train_photos(settings.data.root), adapter1, out, work)
+    train_stage2(settings, training_photos(settings.data), adapter1, out, work)
     typer.echo(f"adapter 2 written to {out}")
-
-
-def _train_photos(root: str) -> list[Path]:
-    from tudsr.data.photos import list_photographs
-
-    return [photo.path for photo in list_photographs(Path(root)) if photo.split == "train"]

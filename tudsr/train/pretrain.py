@@ -60,7 +60,8 @@ def pretrain_base(
     # From the identity on: preconditioned, an output of 0 leaves the picture as it is.
     for parameter in base.unet.conv_out.parameters():
         nn.init.zeros_(parameter)
-    pairs = TrainingPairs(photos, r_px, r_px, scales, profile.degradation, profile.seed)
+    bad = profile.data.max_bad_share
+    pairs = TrainingPairs(photos, r_px, r_px, scales, profile.degradation, profile.seed, bad)
     task = DenoisingTask(base, profile)
     plan = Plan(
         name="base",

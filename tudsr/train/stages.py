@@ -205,7 +205,8 @@ def _train(
         sample_every=settings.sample_every,
         recorders=recorders,
     )
-    figures = train(task, _pairs(profile, stage, photos, profile.seed), plan)
+    pairs = _pairs(profile, stage, photos, profile.seed)
+    figures = train(task, pairs, plan) | pairs.figures()
     if settings.ema:
         task.step.ema.copy_to(task.step.parameters)
     with writing_dir(out) as folder:
@@ -218,9 +219,9 @@ def _train(
 
 
 def _pairs(profile: Profile, stage: str, photos: Sequence[Path], seed: int) -> TrainingPairs:
-    settings, r_px = getattr(profile, stage), profile.base.r_px
+    settings, r_px, bad = getattr(profile, stage), profile.base.r_px, profile.data.max_bad_share
     hr_px = r_px * settings.n
-    return TrainingPairs(photos, hr_px, r_px, settings.scales, profile.degradation, seed)
+    return TrainingPairs(photos, hr_px, r_px, settings.scales, profile.degradation, seed, bad)
 
 
 def _watched(profile: Profile, photos: Sequence[Path], stage: str) -> dict[str, Tensor]:
