@@ -9,7 +9,7 @@ from tests.data import s3_server
 from tests.data.bigset import encoded, picture, write_shards, write_tar
 from tudsr.data.index import Names, build_index, ensure_index, load_index, save_index
 from tudsr.data.sets import photographs_of, set_version, training_photos, training_sample
-from tudsr.data.sources import list_sources
+from tudsr.data.sources import StoredFile, list_sources
 from tudsr.errors import DataError
 from tudsr.profile import DataSettings
 
@@ -40,7 +40,6 @@ def test_an_index_is_built_once_for_each_state_of_the_set(tmp_path, monkeypatch)
     monkeypatch.setattr("tudsr.data.index.build_index", None)  # a call would fail
     assert ensure_index([str(shards)]) == path
     assert path.stat().st_mtime_ns == before
-    monkeypatch.undo()
 
 
 def test_a_changed_set_gets_an_index_of_its_own_and_is_not_the_validated_one(tmp_path):
@@ -116,11 +115,7 @@ def test_a_profile_with_big_sets_trains_on_them_alone(folder, tmp_path):
 
 
 def test_eighty_five_thousand_pictures_are_listed_in_little_memory(tmp_path):
-    """Loose and empty: what is measured is the index, not the disk."""
-    for number in range(85):
-        (tmp_path / "set" / f"{number:03d}").mkdir(parents=True)
-    from tudsr.data.sources import StoredFile
-
+    """Names alone: what is measured is the index, not the disk."""
     files = [
         StoredFile(0, f"{n // 1000:03d}/{n:06d}.png", "", 1_700_000, "0") for n in range(85_000)
     ]

@@ -59,7 +59,8 @@ def degrade(hr: Pixels, scale: int, preset: str, rng: np.random.Generator) -> Pi
 
 def apply_recipe(hr: Pixels, recipe: Recipe) -> Pixels:
     """Do to an (H, W, 3) crop in [0, 1] what the recipe says; the result is float32 in [0, 1]."""
-    image = _softened(np.multiply(hr, np.float32(255), dtype=np.float32), recipe.first)
+    levels = np.multiply(hr, np.float32(255), dtype=np.float32, order="C")
+    image = _softened(levels, recipe.first)
     noisy = cv2.add(image, noise_for(image, recipe.first.noise), dtype=cv2.CV_8U)
     image = jpeg(np.asarray(noisy, np.uint8), recipe.first_quality).astype(np.float32)
     image = _softened(image, recipe.second)
