@@ -65,6 +65,7 @@ def finish_base(
         cooldown=settings.cooldown,
         checkpoint_every=settings.checkpoint_every,
         log_every=profile.pretrain.log_every,
+        workers=profile.runtime.data_workers,
         recorders=recorders,
     )
     figures = train(task, EitherStage(profile, photos), plan)
@@ -81,11 +82,11 @@ class EitherStage(Dataset[dict[str, Tensor]]):
     def __init__(self, profile: Profile, photos: Sequence[Path]) -> None:
         r_px, settings = profile.base.r_px, profile.pretrain.finish
         self.seed, self.batch, self.share = profile.seed, settings.batch, settings.stage2_share
-        first, second = (
-            TrainingPairs(photos, r_px * s.n, r_px, s.scales, profile.degradation, profile.seed + i)
+        bad, damage = profile.data.max_bad_share, profile.degradation
+        self.first, self.second = (
+            TrainingPairs(photos, r_px * s.n, r_px, s.scales, damage, profile.seed + i, bad)
             for i, s in ((2, profile.stage1), (3, profile.stage2))
         )
-        self.first, self.second = first, second
 
     def __len__(self) -> int:
         return len(self.first)

@@ -77,7 +77,8 @@ def _first_part(
     # From the identity on: preconditioned, an output of 0 leaves the picture as it is.
     for parameter in base.unet.conv_out.parameters():
         nn.init.zeros_(parameter)
-    pairs = TrainingPairs(photos, r_px, r_px, scales, profile.degradation, profile.seed)
+    bad = profile.data.max_bad_share
+    pairs = TrainingPairs(photos, r_px, r_px, scales, profile.degradation, profile.seed, bad)
     task = DenoisingTask(base, profile)
     plan = Plan(
         name="base",
@@ -88,6 +89,7 @@ def _first_part(
         cooldown=settings.cooldown,
         checkpoint_every=settings.checkpoint_every,
         log_every=settings.log_every,
+        workers=profile.runtime.data_workers,
         recorders=recorders,
     )
     figures = train(task, pairs, plan)

@@ -229,10 +229,12 @@ def _train(
         log_every=settings.log_every,
         sample_every=settings.sample_every,
         resume=resume,
+        workers=profile.runtime.data_workers,
         recorders=recorders,
     )
+    pairs = _pairs(profile, stage, photos, profile.seed)
     with explaining_out_of_memory(stage, settings, task.step, profile.base.r_px):
-        figures = train(task, _pairs(profile, stage, photos, profile.seed), plan)
+        figures = train(task, pairs, plan) | pairs.figures()
     if rank() == 0:
         _finish(task, stage, settings, plan, out)
     return figures
@@ -255,9 +257,9 @@ def _finish(
 
 
 def _pairs(profile: Profile, stage: str, photos: Sequence[Path], seed: int) -> TrainingPairs:
-    settings, r_px = getattr(profile, stage), profile.base.r_px
+    settings, r_px, bad = getattr(profile, stage), profile.base.r_px, profile.data.max_bad_share
     hr_px = r_px * settings.n
-    return TrainingPairs(photos, hr_px, r_px, settings.scales, profile.degradation, seed)
+    return TrainingPairs(photos, hr_px, r_px, settings.scales, profile.degradation, seed, bad)
 
 
 def _watched(profile: Profile, photos: Sequence[Path], stage: str) -> dict[str, Tensor]:
