@@ -119,7 +119,7 @@ def _filter(image: Pixels, kernel: Kernel) -> Pixels:
 def _resize(image: Pixels, size: Size, interpolation: int) -> Pixels:
     if image.shape[:2] == size:
         return image
-    resized = np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=interpolation))
+    resized = np.asarray(cv2.resize(image, size[::-1], interpolation=interpolation), np.float32)
     return _clipped(resized) if interpolation == cv2.INTER_CUBIC else resized
 
 

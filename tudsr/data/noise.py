@@ -8,6 +8,7 @@ each Poisson distribution (variance within 1 %) are indistinguishable from the e
 from __future__ import annotations
 
 from functools import cache
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -34,7 +35,7 @@ def noise_for(image: Levels, noise: Noise) -> Levels:
 
 def rounded(image: Levels) -> NDArray[np.uint8]:
     """Whole grey levels, 0..255; what lies beyond is cut off."""
-    return np.asarray(cv2.add(image, _NOTHING, dtype=cv2.CV_8U), np.uint8)
+    return np.asarray(cv2.add(image, cast(Any, _NOTHING), dtype=cv2.CV_8U), np.uint8)
 
 
 def _gaussian(size: tuple[int, int], noise: Noise) -> Levels:
@@ -45,7 +46,10 @@ def _gaussian(size: tuple[int, int], noise: Noise) -> Levels:
 
 def _source(image: Levels, noise: Noise) -> NDArray[np.uint8]:
     """What shot noise is drawn for, rounded to whole levels: the image or its luma."""
-    return rounded(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)) if noise.grey else image)
+    grey = noise.grey
+    return rounded(
+        np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.float32) if grey else image
+    )
 
 
 def _poisson(levels: NDArray[np.uint8], noise: Noise) -> Levels:

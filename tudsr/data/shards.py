@@ -5,7 +5,7 @@ from __future__ import annotations
 import tarfile
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import IO
+from typing import IO, Any, cast
 
 from tudsr.data.sources import IMAGE_SUFFIXES, StoredFile, naming, open_stored
 from tudsr.errors import DataError
@@ -44,7 +44,7 @@ def _members(stream: IO[bytes]) -> list[Member]:
         while (info := tar.next()) is not None:
             if info.isreg() and not info.issparse() and _is_picture(info.name):
                 members.append(Member(info.name, info.offset_data, info.size))
-            tar.members = []  # else tarfile keeps a kilobyte a member
+            cast(Any, tar).members = []  # else tarfile keeps a kilobyte a member
         _check_end(stream, tar.offset)
     return members
 
