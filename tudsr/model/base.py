@@ -28,6 +28,7 @@ from tudsr.model.base_files import (
     save_prompt,
 )
 from tudsr.model.codec import KlCodec, LappedCodec, load_codec
+from tudsr.model.precision import at_least_single
 from tudsr.model.stable_diffusion import SD_ARCHITECTURES, random_parts
 from tudsr.profile import BaseSettings
 
@@ -90,7 +91,7 @@ class Base(nn.Module):
         epsilon = cast(Tensor, self.unet(latents, t, prompt, return_dict=False)[0])
         if not self.preconditioned:
             return epsilon
-        abar = self.alphas_cumprod[t].float().reshape(-1, 1, 1, 1)
+        abar = self.alphas_cumprod[t].to(at_least_single(latents).dtype).reshape(-1, 1, 1, 1)
         return epsilon + (1 - abar.sqrt()) / (1 - abar).sqrt() * latents
 
     def one_step(self, z_lr: Tensor, timestep: int) -> Tensor:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tudsr.model.fused import blur, paired_moments
+from tudsr.model.precision import at_least_single
 from tudsr.model.published import dists_alpha_beta
 from tudsr.model.trunks import load_trunk, normalise
 
@@ -118,20 +119,20 @@ def bce(logit_maps: Sequence[Tensor], target: float) -> Tensor:
     Sigmoid and BCE of the paper's heads are taken together, on logits.
     """
     losses = [
-        F.binary_cross_entropy_with_logits(m.float(), torch.full_like(m, target, dtype=torch.float))
-        for m in logit_maps
+        F.binary_cross_entropy_with_logits(m, torch.full_like(m, target))
+        for m in map(at_least_single, logit_maps)
     ]
     return torch.stack(losses).mean()
 
 
 def _unit(features: Tensor) -> Tensor:
-    features = features.float()
+    features = at_least_single(features)
     return features / (features.square().sum(1, keepdim=True) + 1e-10).sqrt()
 
 
 def _by_phase(images: Tensor, period: int) -> list[Tensor]:
     """Relative mean step at each position of the lattice, (B, period), along columns and rows."""
-    grey, found = images.float().mean(1), list[Tensor]()
+    grey, found = at_least_single(images).mean(1), list[Tensor]()
     for dim in (1, 2):
         steps = grey.diff(dim=dim).abs().mean(dim=3 - dim)
         whole = steps[:, : steps.shape[1] // period * period]

@@ -22,11 +22,11 @@ from tudsr.model.losses import Dists, feature_distance, lattice_imbalance, stage
 from tudsr.profile import Profile
 from tudsr.train.base_weights import BaseWeights
 from tudsr.train.checkpoint import training_inputs
+from tudsr.train.chunks import chunk, enlarge
 from tudsr.train.device import autocast, pick_device
 from tudsr.train.loop import Plan, train
 from tudsr.train.pairs import TrainingPairs
 from tudsr.train.record import Recorder
-from tudsr.train.stages import chunk, enlarge
 
 
 def finish_base(

@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,6 +26,7 @@ from tudsr.model.critic import load_heads, save_heads
 from tudsr.profile import Profile, StageSettings
 from tudsr.train.adversarial import AdversarialStep
 from tudsr.train.checkpoint import Inputs, training_inputs
+from tudsr.train.chunks import chunk, enlarge, unchunk
 from tudsr.train.device import autocast, pick_device
 from tudsr.train.launch import Job, launch, launches
 from tudsr.train.loop import Plan, train
@@ -149,6 +149,14 @@ class StageTwo:
         size, every = self.settings.batch, self.settings.accumulate
         for lr, hr in zip(batch["lr"].split(size), batch["hr"].split(size), strict=True):
             y_lr = self.stage2_input(lr.to(device))
+            if self.settings.whole_image_losses:
+                parts = chunk(y_lr, self.r_px)
+                share = self.chunks / every
+                part = self.step.accumulate_whole(parts, hr.to(device), images_seen, share)
+                    parts, hr.to(device), images_seen, self.chunks / every
+                )
+                _add(losses, part, self.chunks / self.passes)
+                continue
             pairs = zip(chunk(y_lr, self.r_px), chunk(hr.to(device), self.r_px), strict=True)
             for chunk_lr, chunk_hr in pairs:
                 part = self.step.accumulate(chunk_lr, chunk_hr, images_seen, 1 / every)
@@ -185,23 +193,6 @@ class StageTwo:
                 self.base.restore(c, self.settings.timestep).float() for c in chunk(y_lr, self.r_px)
             ]
         return _side_by_side(y_lr.cpu(), unchunk(parts, self.settings.n).cpu(), self.watched["hr"])
-
-
-def enlarge(images: Tensor, n: int) -> Tensor:
-    """Bilinear x N between the stages, in training and at inference alike."""
-    return F.interpolate(images, scale_factor=n, mode="bilinear", align_corners=False)
-
-
-def chunk(images: Tensor, r_px: int) -> list[Tensor]:
-    """Cut (B, 3, N·R, N·R) into N² non-overlapping (B, 3, R, R), row by row (paper, Eq. 10)."""
-    rows = images.split(r_px, dim=2)
-    return [part for row in rows for part in row.split(r_px, dim=3)]
-
-
-def unchunk(chunks: Sequence[Tensor], n: int) -> Tensor:
-    """The exact inverse of ``chunk``."""
-    rows = [torch.cat(list(chunks[i * n : (i + 1) * n]), dim=3) for i in range(n)]
-    return torch.cat(rows, dim=2)
 
 
 def _train(
