@@ -210,7 +210,8 @@ def save_base(base: Base, folder: Path, info: dict[str, Any], dtype: torch.dtype
             _set_dtype(model, torch.float32)
         base.scheduler.save_pretrained(str(temporary / "scheduler"))
         save_prompt(base.prompt, temporary)
-        write_json(temporary / "base.json", {**info, "files": file_hashes(temporary)})
+        told = {"preconditioned": base.preconditioned, **info}
+        write_json(temporary / "base.json", {**told, "files": file_hashes(temporary)})
 
 
 def _set_dtype(model: nn.Module, dtype: torch.dtype) -> None:
