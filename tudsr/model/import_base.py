@@ -57,7 +57,7 @@ def import_base(
     _require(found.folder, source, (f"text_encoder/{_TEXT_WEIGHTS}", *_COPIED))
     _check_all_weights(found.folder)
     embedding = embed_prompt(found.folder, prompt)
-    info = {
+    info: dict[str, Any] = {
         "name": source.rstrip("/").rsplit("/", 1)[-1],
         "arch": recognise(configs["unet"], configs["vae"]),
         "source": source if found.commit else Path(source).name,
