@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import DINOv3ViTConfig, DINOv3ViTModel
+from transformers import Dinov2Config, Dinov2Model, DINOv3ViTConfig, DINOv3ViTModel
 
 from tests.conftest import scene
 from tudsr.errors import ModelError
+from tudsr.model.adapters import activate, adapter_parameters, add_adapter
 from tudsr.model.base import random_base, save_base
 from tudsr.model.runtime import training_runtime
 from tudsr.profile import RuntimeSettings, UpscaleSettings, load_profile
@@ -111,6 +112,42 @@ def test_pictures_are_enlarged_by_merged_and_by_switched_adapters_alike(profile,
     assert np.abs(exchanged - switched).mean() > 0.01, "each stage has its own adapter"
 
 
+def one_update(settings, precision) -> tuple[dict[str, float], torch.Tensor]:
+    """Losses and the adapter's gradient, in one piece, of one picture on a fresh base."""
+    base = random_base("sd21-eighth", 0)
+    add_adapter(base.unet, "stage1", settings.lora, 0)
+    activate(base.unet, "stage1")
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    runtime = RuntimeSettings(device="cpu", precision=precision)
+    step = AdversarialStep(base, "stage1", settings, runtime, 0)
+    losses = step.accumulate(image, image, 0, 1.0)
+    gradients = [p.grad for p in adapter_parameters(base.unet, "stage1") if p.grad is not None]
+    assert {g.dtype for g in gradients} == {torch.float32}, "adapters and their gradients are fp32"
+    return {k: float(v) for k, v in losses.items()}, torch.cat([g.flatten() for g in gradients])
+
+
+def test_the_free_critic_in_bf16_autocast_learns_what_it_learns_in_fp32(profile, tmp_path):
+    """Patches of 14 do not divide the picture, and its resizing meets autocast."""
+    torch.manual_seed(0)
+    Dinov2Model(
+        Dinov2Config(
+            hidden_size=32,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            intermediate_size=64,
+            patch_size=14,
+        )
+    ).save_pretrained(tmp_path)
+    changes = {"trunk": "dinov2", "trunk_path": str(tmp_path)}
+    critic = profile.stage1.critic.model_copy(update=changes)
+    settings = profile.stage1.model_copy(update={"critic": critic})
+    (exact, wanted), (rough, found) = (one_update(settings, how) for how in ("fp32", "bf16"))
+    for name, value in exact.items():
+        assert rough[name] == pytest.approx(value, rel=0.02), name
+    assert found.isfinite().all()
+    assert torch.nn.functional.cosine_similarity(wanted, found, 0) > 0.9
+
+
 def test_the_latent_is_drawn_in_training_as_the_position_says(profile):
     base = random_base("sd21-eighth", 0)
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -130,8 +167,6 @@ def test_the_latent_is_drawn_in_training_as_the_position_says(profile):
     assert (draws.mean(0) - mode[0]).abs().mean() / spread < 0.15
 
     def first_loss(latent, seen):
-        from tudsr.model.adapters import activate, add_adapter
-
         fresh = random_base("sd21-eighth", 0)
         add_adapter(fresh.unet, "stage1", profile.stage1.lora, 0)
         activate(fresh.unet, "stage1")
