@@ -12,7 +12,6 @@ from skimage.metrics import peak_signal_noise_ratio
 from typer.testing import CliRunner
 
 from tests.conftest import scene
-from tests.serving.conftest import bundle  # noqa: F401
 from tudsr.cli import app
 from tudsr.errors import DataError, SettingsError
 from tudsr.evaluate.benchmark import find_pictures
@@ -45,7 +44,7 @@ def rows(output: str) -> dict[str, dict[str, str]]:
     return {line[0]: dict(zip(heads[1:], line[1:], strict=True)) for line in lines[1:]}
 
 
-def test_our_row_stands_beside_the_published_ones(realsr, bundle, tmp_path):  # noqa: F811
+def test_our_row_stands_beside_the_published_ones(realsr, bundle, tmp_path):
     out = tmp_path / "out"
     options = ["--benchmark", "realsr", "--model", bundle, "--out", out, "--device", "cpu"]
     done = evaluate(realsr, *options)
@@ -77,7 +76,7 @@ def test_our_row_stands_beside_the_published_ones(realsr, bundle, tmp_path):  # 
     assert {p: p.stat().st_mtime_ns for p in (out / "pictures").iterdir()} == times
 
 
-def test_at_x8_there_is_no_truth_and_in_reallr200_no_published_row(realsr, bundle, tmp_path):  # noqa: F811
+def test_at_x8_there_is_no_truth_and_in_reallr200_no_published_row(realsr, bundle, tmp_path):
     options = ["--model", bundle, "--device", "cpu", "--scale", "8"]
     done = evaluate(realsr, "--benchmark", "drealsr", "--out", tmp_path / "a", *options)
     assert done.exit_code == 0, done.output
@@ -122,7 +121,7 @@ def test_pairs_are_found_by_names_that_say_their_side(realsr):
     ]
 
 
-def test_folders_that_are_no_test_set(realsr, bundle, tmp_path):  # noqa: F811
+def test_folders_that_are_no_test_set(realsr, bundle, tmp_path):
     with pytest.raises(DataError, match="not RealSR in its published layout: it needs test_LR"):
         find_pictures(tmp_path, "realsr", 4)
     (tmp_path / "empty").mkdir()
@@ -165,7 +164,7 @@ def create_metric(name, device):
 
 def test_with_pyiqa_its_figures_are_taken_and_a_metric_that_fails_is_named(
     realsr,
-    bundle,  # noqa: F811
+    bundle,
     tmp_path,
     monkeypatch,
     request,

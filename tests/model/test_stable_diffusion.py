@@ -44,6 +44,15 @@ def size(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
+def layers_named(unet, names) -> list[torch.nn.Conv2d | torch.nn.Linear]:
+    modules = [m for n, m in unet.named_modules() if n.endswith(tuple(names))]
+    return [m for m in modules if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+
+
+def fans(layer: torch.nn.Conv2d | torch.nn.Linear) -> int:
+    return layer.weight[0].numel() + layer.weight.shape[0]
+
+
 def test_the_unet_has_865_910_724_parameters_and_the_autoencoder_83_653_863(unet):
     assert size(unet) == 865_910_724
     with torch.device("meta"):
@@ -51,20 +60,29 @@ def test_the_unet_has_865_910_724_parameters_and_the_autoencoder_83_653_863(unet
 
 
 @pytest.mark.parametrize(
-    ("targets", "modules", "millions"),
-    [("default", 194, 25.26), ("full", 258, 32.45), ("attention", 128, 6.64)],
+    ("targets", "modules", "added", "millions"),
+    [
+        ("default", 194, 25_257_216, 25.26),
+        ("full", 258, 32_445_696, 32.45),
+        ("attention", 128, 6_639_616, 6.64),
+    ],
 )
 def test_rank_32_adapters_have_the_papers_size_whatever_they_target(
-    unet, targets, modules, millions
+    unet, targets, modules, added, millions
 ):
-    hit = [m for n, m in unet.named_modules() if n.endswith(tuple(TARGETS[targets]))]
-    hit = [m for m in hit if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
-    expected = sum(32 * (m.weight[0].numel() + m.weight.shape[0]) for m in hit)
+    layers = layers_named(unet, TARGETS[targets])
     add_adapter(unet, "stage1", LoraSettings(rank=32, targets=targets), seed=0)
-    added = sum(p.numel() for p in adapter_parameters(unet, "stage1"))
-    assert len(hit) == modules
-    assert added == expected
+    assert len(layers) == modules
+    assert sum(p.numel() for p in adapter_parameters(unet, "stage1")) == added
+    assert sum(32 * fans(layer) for layer in layers) == added, "r (fan_in + fan_out) a layer"
     assert round(added / 1e6, 2) == millions
+
+
+def test_hypirs_257_layers_are_the_full_preset_without_the_first_convolution(unet):
+    """HYPIR's published list, 32.43 M at rank 32, leaves ``conv_in`` out."""
+    layers = layers_named(unet, set(TARGETS["full"]) - {"conv_in"})
+    assert len(layers) == 257
+    assert round(sum(32 * fans(layer) for layer in layers) / 1e6, 2) == 32.43
 
 
 def test_published_configurations_are_recognised_and_others_are_not():

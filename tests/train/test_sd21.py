@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import DINOv3ViTConfig, DINOv3ViTModel
+from transformers import Dinov2Config, Dinov2Model, DINOv3ViTConfig, DINOv3ViTModel
 
 from tests.conftest import scene
 from tudsr.errors import ModelError
+from tudsr.model.adapters import activate, adapter_parameters, add_adapter
 from tudsr.model.base import random_base, save_base
 from tudsr.model.runtime import training_runtime
 from tudsr.profile import RuntimeSettings, UpscaleSettings, load_profile
@@ -86,18 +87,65 @@ def test_both_stages_train_with_the_papers_settings(profile, trained):
 
 @pytest.mark.parametrize("scale", [4, 8])
 def test_pictures_are_enlarged_by_merged_and_by_switched_adapters_alike(profile, trained, scale):
+    """They differ by rounding alone: by no more than an input that is one float32 further on.
+
+    This random base turns that step of 1e-8 to 1e-7 into about 1e-4.
+    """
     paths = {1: trained / "one" / "adapter.safetensors", 2: trained / "two" / "adapter.safetensors"}
     picture = scene(5, 40)[:24].astype(np.float32) / 255
-    results = []
-    for adapters in ("merged", "switched"):
-        settings = RuntimeSettings(device="cpu", precision="fp32", adapters=adapters)
+
+    def enlarged(how, picture, paths):
+        settings = RuntimeSettings(device="cpu", precision="fp32", adapters=how)
         runtime = training_runtime(profile.base, paths, settings)
-        assert runtime.merged == (adapters == "merged")
-        how = UpscaleSettings(tile_px=128, overlap_px=16)
-        results.append(Upscaler(runtime, how).upscale(picture, scale))
-    assert results[0].shape == (24 * scale, 40 * scale, 3)
-    assert np.isfinite(results[0]).all()
-    np.testing.assert_allclose(results[0], results[1], atol=1e-4)
+        assert runtime.merged == (how == "merged")
+        return Upscaler(runtime, UpscaleSettings(tile_px=128, overlap_px=16)).upscale(
+            picture, scale
+        )
+
+    merged, switched = (enlarged(how, picture, paths) for how in ("merged", "switched"))
+    assert merged.shape == (24 * scale, 40 * scale, 3)
+    assert np.isfinite(merged).all()
+    rounded = enlarged("merged", np.nextafter(picture, np.float32(2)), paths)
+    assert np.abs(merged - switched).mean() < 2 * np.abs(merged - rounded).mean()
+    np.testing.assert_allclose(merged, switched, rtol=0, atol=1e-3)
+    exchanged = enlarged("switched", picture, {1: paths[2], 2: paths[1]})
+    assert np.abs(exchanged - switched).mean() > 0.01, "each stage has its own adapter"
+
+
+def one_update(settings, precision) -> tuple[dict[str, float], torch.Tensor]:
+    """Losses and the adapter's gradient, in one piece, of one picture on a fresh base."""
+    base = random_base("sd21-eighth", 0)
+    add_adapter(base.unet, "stage1", settings.lora, 0)
+    activate(base.unet, "stage1")
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    runtime = RuntimeSettings(device="cpu", precision=precision)
+    step = AdversarialStep(base, "stage1", settings, runtime, 0)
+    losses = step.accumulate(image, image, 0, 1.0)
+    gradients = [p.grad for p in adapter_parameters(base.unet, "stage1") if p.grad is not None]
+    assert {g.dtype for g in gradients} == {torch.float32}, "adapters and their gradients are fp32"
+    return {k: float(v) for k, v in losses.items()}, torch.cat([g.flatten() for g in gradients])
+
+
+def test_the_free_critic_in_bf16_autocast_learns_what_it_learns_in_fp32(profile, tmp_path):
+    """Patches of 14 do not divide the picture, and its resizing meets autocast."""
+    torch.manual_seed(0)
+    Dinov2Model(
+        Dinov2Config(
+            hidden_size=32,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            intermediate_size=64,
+            patch_size=14,
+        )
+    ).save_pretrained(tmp_path)
+    changes = {"trunk": "dinov2", "trunk_path": str(tmp_path)}
+    critic = profile.stage1.critic.model_copy(update=changes)
+    settings = profile.stage1.model_copy(update={"critic": critic})
+    (exact, wanted), (rough, found) = (one_update(settings, how) for how in ("fp32", "bf16"))
+    for name, value in exact.items():
+        assert rough[name] == pytest.approx(value, rel=0.02), name
+    assert found.isfinite().all()
+    assert torch.nn.functional.cosine_similarity(wanted, found, 0) > 0.9
 
 
 def test_the_latent_is_drawn_in_training_as_the_position_says(profile):
@@ -119,8 +167,6 @@ def test_the_latent_is_drawn_in_training_as_the_position_says(profile):
     assert (draws.mean(0) - mode[0]).abs().mean() / spread < 0.15
 
     def first_loss(latent, seen):
-        from tudsr.model.adapters import activate, add_adapter
-
         fresh = random_base("sd21-eighth", 0)
         add_adapter(fresh.unet, "stage1", profile.stage1.lora, 0)
         activate(fresh.unet, "stage1")

@@ -103,6 +103,12 @@ class Base(nn.Module):
         epsilon = self.predict_epsilon(z_lr, timestep)
         return (z_lr - (1 - abar) ** 0.5 * epsilon) / abar**0.5
 
+    def checkpoint_gradients(self) -> None:
+        """Training keeps block inputs of UNet and decoder alone; the rest is computed anew."""
+        self.unet.enable_gradient_checkpointing()
+        if isinstance(self.codec, KlCodec):
+            self.codec.vae.enable_gradient_checkpointing()
+
     def restore(self, images: Tensor, timestep: int, rng: torch.Generator | None = None) -> Tensor:
         """Encode, one step, decode: (B, 3, H, W) in [0, 1] to the same shape, not clamped.
 
@@ -211,8 +217,8 @@ def save_base(base: Base, folder: Path, info: dict[str, Any], dtype: torch.dtype
             _set_dtype(model, torch.float32)
         base.scheduler.save_pretrained(str(temporary / "scheduler"))
         save_prompt(base.prompt, temporary)
-        told = {"preconditioned": base.preconditioned, **info, "files": file_hashes(temporary)}
-        write_json(temporary / "base.json", told)
+        told = {"preconditioned": base.preconditioned, **info}
+        write_json(temporary / "base.json", {**told, "files": file_hashes(temporary)})
 
 
 def _set_dtype(model: nn.Module, dtype: torch.dtype) -> None:

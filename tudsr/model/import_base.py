@@ -65,6 +65,7 @@ def import_base(
         "requested_revision": revision,
         "imported": datetime.now(UTC).isoformat(timespec="seconds"),
         "prompt": prompt,
+        "preconditioned": False,
     }
     with writing_dir(out) as temporary:
         for name in _COPIED:
