@@ -160,8 +160,6 @@ class StageTwo:
                 parts = chunk(y_lr, self.r_px)
                 share = self.chunks / every
                 part = self.step.accumulate_whole(parts, hr.to(device), images_seen, share)
-                    parts, hr.to(device), images_seen, self.chunks / every
-                )
                 _add(losses, part, self.chunks / self.passes)
                 continue
             pairs = zip(chunk(y_lr, self.r_px), chunk(hr.to(device), self.r_px), strict=True)
