@@ -61,11 +61,6 @@ class RuntimeSettings(Section):
         description="enlarging with a UNet a stage, its adapter merged (faster), or with one UNet "
         "whose adapters are switched; auto merges below 100 M parameters",
     )
-    gradient_checkpointing: bool = Field(
-        default=False,
-        description="training keeps the inputs of the UNet's and decoder's blocks alone and "
-        "computes what is within anew: less memory, about a third more time",
-    )
     devices: int = Field(
         default=1,
         ge=1,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tudsr.profile.section import Section, Unit
 
@@ -157,6 +157,11 @@ class StageSettings(Section):
     checkpoint_every: int = Field(default=500, ge=1, description="images between checkpoints")
     log_every: int = Field(default=50, ge=1, description="images between rows of figures")
     sample_every: int = Field(default=500, ge=1, description="images between sample pictures")
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="keep the inputs of the UNet's and decoder's blocks alone and "
+        "compute what is within anew: less memory, about a third more time",
+    )
     whole_image_losses: bool = Field(
         default=False,
         description="stage 2 only: losses on the whole N·R picture, across chunk borders, with "
@@ -165,6 +170,15 @@ class StageSettings(Section):
     lora: LoraSettings = LoraSettings()
     critic: CriticSettings = CriticSettings()
     loss: LossSettings = LossSettings()
+
+    @model_validator(mode="after")
+    def _whole_pictures_are_whole_steps(self) -> Self:
+        if self.whole_image_losses and self.accumulate % self.n**2:
+            raise ValueError(
+                f"whole_image_losses takes whole pictures, and accumulate {self.accumulate} is no "
+                f"multiple of their {self.n**2} chunks (n {self.n}): set accumulate to {self.n**2}"
+            )
+        return self
 
 
 class FinishSettings(Section):

@@ -56,7 +56,7 @@ def train_stage1(
     """
     if launches(profile.runtime):
         return launch(Job.of("stage1", profile, photos, None, out, work, recorders, resume))
-    base = _training_base(profile)
+    base = _training_base(profile, profile.stage1)
     add_adapter(base.unet, STAGE1, profile.stage1.lora, profile.seed)
     activate(base.unet, STAGE1)
     task = StageOne(base, profile, _watched(profile, photos, "stage1"))
@@ -75,7 +75,7 @@ def train_stage2(
     """Train adapter 2 at N·R on chunks, after the frozen adapter 1; as ``train_stage1`` else."""
     if launches(profile.runtime):
         return launch(Job.of("stage2", profile, photos, adapter1, out, work, recorders, resume))
-    base = _training_base(profile)
+    base = _training_base(profile, profile.stage2)
     t1 = load_adapter(adapter1, base.unet, STAGE1)
     add_adapter(base.unet, STAGE2, profile.stage2.lora, profile.seed + 1)
     if profile.stage2.lora.warm_start:
@@ -89,9 +89,9 @@ def train_stage2(
     return _train(task, profile, "stage2", photos, out, work, recorders, extra, resume)
 
 
-def _training_base(profile: Profile) -> Base:
+def _training_base(profile: Profile, settings: StageSettings) -> Base:
     base = load_base(profile.base).to(pick_device(profile.runtime))
-    if profile.runtime.gradient_checkpointing:
+    if settings.gradient_checkpointing:
         base.checkpoint_gradients()
     return base
 
