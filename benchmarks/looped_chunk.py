@@ -2,10 +2,10 @@
 
     python -m benchmarks.looped_chunk [--arch sd21] [--device meta|cpu|cuda] [--r-px 512]
 
-On meta tensors (the default) the true architecture runs without weights or time: every live tensor
-is counted exactly. On the CPU the same count, and times; on a GPU the allocator's own peak and
-times. Native training is the same step on the un-cut N·R picture. Attention is taken as the device
-has it; on meta it is counted as a kernel that does not keep scores. Writes
+On meta tensors (the default) the true architecture runs without weights or time, in fp32, and every
+live tensor is counted exactly; attention is counted as flash attention keeps it. On the CPU the
+same count, and times, in bf16; on a GPU the allocator's own peak and times. Native training is the
+same step on the un-cut N·R picture. The loss trunk is VGG16's architecture. Writes
 benchmarks/results/looped-chunk-DEVICE-ARCH.{json,md}.
 """
 
@@ -20,15 +20,15 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from benchmarks.live_memory import LiveMemory
+from benchmarks.live_memory import LiveMemory, attention_without_scores
 from benchmarks.machine import machine_name
 from tudsr.images.atomic import write_json, write_text
 from tudsr.model.adapters import activate, add_adapter
 from tudsr.model.base import Base, random_base
 from tudsr.model.codec import KlCodec
 from tudsr.model.losses import staged_trunk
-from tudsr.model.stable_diffusion import SD_ARCHITECTURES, unet_config, vae_config
-from tudsr.profile import PROJECT_ROOT, Profile, load_profile
+from tudsr.model.stable_diffusion import unet_config, vae_config
+from tudsr.profile import PROJECT_ROOT, load_profile
 from tudsr.train.stages import STAGE1, STAGE2, StageTwo
 
 RESULTS = PROJECT_ROOT / "benchmarks" / "results"
@@ -47,7 +47,7 @@ def main() -> None:
     given = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for n in given.n:
-        for kind in ("looped", "whole-image losses", "native"):
+        for kind in ("looped", "looped, checkpointed", "whole-image losses", "native"):
             if kind != "native" or n in given.native:
                 rows.append(measure(given.arch, given.device, given.r_px, n, kind, given.runs))
                 print(rows[-1], flush=True)
@@ -59,59 +59,60 @@ def main() -> None:
 
 
 def measure(arch: str, device: str, r_px: int, n: int, kind: str, runs: int = 0) -> dict[str, Any]:
-    """Peak bytes of one optimizer step on one picture, and its seconds where time passes."""
-    task = stage_two(arch, device, r_px, n, whole=kind == "whole-image losses")
+    """Peak MiB of one optimizer step on one picture, and its seconds where time passes."""
+    if device == "meta":
+        with attention_without_scores():
+            return _measure(_shapes(arch), device, r_px, n, kind)
+    return _measure(random_base(arch, 0).to(device), device, r_px, n, kind, runs)
+
+
+def _measure(
+    base: Base, device: str, r_px: int, n: int, kind: str, runs: int = 0
+) -> dict[str, Any]:
+    if kind.endswith("checkpointed"):
+        base.checkpoint_gradients()
+    task = stage_two(base, r_px, n, whole=kind == "whole-image losses")
     step = _native(task) if kind == "native" else task.update
     batch = {k: torch.rand(1, 3, s, s).to(device) for k, s in (("lr", r_px), ("hr", n * r_px))}
     step(batch, 0, 1.0)  # the optimizers' moments exist from here on
     row: dict[str, Any] = {"n": n, "kind": kind, "peak_mib": _peak_mib(step, batch, device)}
-    if device != "meta" and runs:
+    if runs:
         row["seconds"] = [_seconds(step, batch, device) for _ in range(runs)]
     return row
 
 
-def stage_two(arch: str, device: str, r_px: int, n: int, whole: bool = False) -> StageTwo:
-    """Algorithm 2 on random weights: rank 32, EA-DISTS on both terms, the hed trunk's critic."""
+def stage_two(base: Base, r_px: int, n: int, whole: bool = False) -> StageTwo:
+    """Algorithm 2 in bf16 on random weights: rank 32, EA-DISTS on both terms, a VGG critic."""
     profile = load_profile("sd21")
     critic = profile.stage2.critic.model_copy(
-        update={"trunk": "hed_vgg16", "levels": None, "trunk_path": None}
+        update={"trunk": "random", "levels": None, "trunk_path": None}
     )
-    loss = profile.stage2.loss.model_copy(update={"trunk": "hed_vgg16", "l1_only_images": 0})
+    loss = profile.stage2.loss.model_copy(update={"trunk": "random", "l1_only_images": 0})
     change = {"n": n, "accumulate": n * n, "critic": critic, "loss": loss, "latent": "mode"}
     stage = profile.stage2.model_copy(update={**change, "whole_image_losses": whole})
-    base = profile.base.model_copy(update={"r_px": r_px})
-    runtime = profile.runtime.model_copy(
-        update={"precision": "fp32" if device == "meta" else "auto"}
-    )
-    profile = profile.model_copy(update={"base": base, "stage2": stage, "runtime": runtime})
-    return _on(device, _base(arch, device), profile)
-
-
-def _on(device: str, base: Base, profile: Profile) -> StageTwo:
+    precision = "fp32" if base.prompt.is_meta else "bf16"
+    settings = {
+        "base": profile.base.model_copy(update={"r_px": r_px}),
+        "stage2": stage,
+        "runtime": profile.runtime.model_copy(update={"precision": precision}),
+    }
     for seed, name in enumerate((STAGE1, STAGE2)):
-        with torch.device(device):
+        with torch.device(base.prompt.device):
             add_adapter(base.unet, name, profile.stage2.lora, seed)
     activate(base.unet, STAGE2)
-    staged_trunk.cache_clear()  # the trunk is one for all, and may be on another device
+    staged_trunk.cache_clear()  # one for all, and perhaps on another device
+    profile = profile.model_copy(update=settings)
     return StageTwo(base, profile, profile.stage1.timestep, {})
 
 
-def _base(arch: str, device: str) -> Base:
-    """Random weights; on meta the shapes alone, the schedule being real all the same."""
-    if device != "meta":
-        return random_base(arch, 0).to(device)
-    small = random_base("smoke", 0)
-    if arch not in SD_ARCHITECTURES:
-        base = random_base(arch, 0)
-        real = base.alphas_cumprod
-        base = base.to("meta")
-        base.alphas_cumprod = real
-        return base
+def _shapes(arch: str) -> Base:
+    """A base on meta tensors; its schedule is real."""
+    scheduler = random_base("smoke", 0).scheduler
     with torch.device("meta"):
-        unet = UNet2DConditionModel(**unet_config(arch)).requires_grad_(False)
-        vae = AutoencoderKL(**vae_config(arch)).requires_grad_(False)
+        unet = UNet2DConditionModel(**unet_config(arch))
+        codec = KlCodec(AutoencoderKL(**vae_config(arch)))
         prompt = torch.empty(1, 77, int(unet.config["cross_attention_dim"]))
-    return Base(KlCodec(vae), unet, small.scheduler, prompt).eval()
+    return Base(codec, unet, scheduler, prompt).eval().requires_grad_(False)
 
 
 def _native(task: StageTwo) -> Callable[..., Any]:

@@ -76,7 +76,10 @@ class Base(nn.Module):
         self.register_buffer("prompt", prompt)
         # float64 from the betas: the closed form, not the scheduler's float32 product.
         betas = scheduler.betas.double()
-        self.register_buffer("alphas_cumprod", torch.cumprod(1 - betas, 0))
+        alphas_cumprod = torch.cumprod(1 - betas, 0)
+        self.register_buffer("alphas_cumprod", alphas_cumprod)
+        # As numbers too: asking a GPU for one would wait for all that it has been given to do.
+        self._abar: list[float] = alphas_cumprod.tolist()
 
     @property
     def size_multiple(self) -> int:
@@ -99,7 +102,7 @@ class Base(nn.Module):
 
         ``z_lr`` (B, C, h, w) is fed as it is: no noise is added to it.
         """
-        abar = float(self.alphas_cumprod[timestep])
+        abar = self._abar[timestep]
         epsilon = self.predict_epsilon(z_lr, timestep)
         return (z_lr - (1 - abar) ** 0.5 * epsilon) / abar**0.5
 

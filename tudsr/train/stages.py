@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +23,7 @@ from tudsr.model.adapters import (
 )
 from tudsr.model.base import Base, load_base
 from tudsr.model.critic import load_heads, save_heads
+from tudsr.model.precision import at_least_single
 from tudsr.profile import Profile, StageSettings
 from tudsr.train.adversarial import AdversarialStep
 from tudsr.train.checkpoint import Inputs, training_inputs
@@ -156,29 +157,33 @@ class StageTwo:
         size, every = self.settings.batch, self.settings.accumulate
         for lr, hr in zip(batch["lr"].split(size), batch["hr"].split(size), strict=True):
             y_lr = self.stage2_input(lr.to(device))
-            if self.settings.whole_image_losses:
-                parts = chunk(y_lr, self.r_px)
-                share = self.chunks / every
-                part = self.step.accumulate_whole(parts, hr.to(device), images_seen, share)
-                _add(losses, part, self.chunks / self.passes)
-                continue
-            pairs = zip(chunk(y_lr, self.r_px), chunk(hr.to(device), self.r_px), strict=True)
-            for chunk_lr, chunk_hr in pairs:
-                part = self.step.accumulate(chunk_lr, chunk_hr, images_seen, 1 / every)
-                _add(losses, part, 1 / self.passes)
-                count += 1
+            for chunks, part in self._backward_passes(y_lr, hr.to(device), images_seen):
+                _add(losses, part, chunks / self.passes)
+                count += chunks
                 if count % every == 0:
                     self.step.apply(rate)
         if count % every:
             self.step.apply(rate)
         return losses
 
+    def _backward_passes(
+        self, y_lr: Tensor, hr: Tensor, images_seen: int
+    ) -> Generator[tuple[int, dict[str, Tensor]]]:
+        """How many chunks each backward pass was for, and its losses."""
+        share, parts = 1 / self.settings.accumulate, chunk(y_lr, self.r_px)
+        if self.settings.whole_image_losses:
+            whole = self.step.accumulate_whole(parts, hr, images_seen, self.chunks * share)
+            yield self.chunks, whole
+            return
+        for chunk_lr, chunk_hr in zip(parts, chunk(hr, self.r_px), strict=True):
+            yield 1, self.step.accumulate(chunk_lr, chunk_hr, images_seen, share)
+
     @torch.no_grad()
     def stage2_input(self, lr: Tensor) -> Tensor:
         """y_L = bilinear x N of G1(x_L): (B, 3, R, R) to (B, 3, N·R, N·R), in [0, 1]."""
         activate(self.base.unet, STAGE1)
         with autocast(self.step.device, self.step.runtime):
-            middle = self.base.restore(lr, self.t1).float().clamp(0, 1)
+            middle = at_least_single(self.base.restore(lr, self.t1)).clamp(0, 1)
         activate(self.base.unet, STAGE2)
         return enlarge(middle, self.settings.n)
 
