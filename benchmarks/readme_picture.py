@@ -1,13 +1,12 @@
 """The README's picture: bicubic, ours and the original, from the last run's model.
 
-    python benchmarks/readme_picture.py [BUNDLE]
+    python benchmarks/readme_picture.py
 
 Crops of the test pairs, none of which the model was trained on; nothing is retouched.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,9 @@ from PIL import Image
 
 from tudsr.data.pairs import load_pairs, read_pair
 from tudsr.evaluate.score import bicubic
-from tudsr.model.runtime import load_runtime
+from tudsr.model.runtime import training_runtime
 from tudsr.places import outputs_dir
-from tudsr.profile import PROJECT_ROOT
-from tudsr.release.bundle import load_bundle
+from tudsr.profile import PROJECT_ROOT, load_profile
 from tudsr.upscale.upscaler import Upscaler
 
 CROPS = (("bluebird", 8, 130, 130), ("singaporean", 4, 150, 150), ("bridge", 4, 128, 128))
@@ -28,8 +26,11 @@ SIDE_PX, GAP_PX = 240, 8
 def main() -> None:
     """Write docs/before-after.webp."""
     run = outputs_dir() / "run"
-    bundle = Path(sys.argv[1]) if len(sys.argv) > 1 else run / "bundle"
-    upscaler = Upscaler(load_runtime(bundle), load_bundle(bundle).upscale)
+    profile = load_profile("tiny")
+    trained = outputs_dir() / "train"
+    adapters = {n: trained / f"adapter{n}" / "adapter.safetensors" for n in (1, 2)}
+    runtime = training_runtime(profile.base, adapters, profile.runtime)
+    upscaler = Upscaler(runtime, profile.upscale)
     rows = [_row(run / "pairs", upscaler, *crop) for crop in CROPS]
     gap = np.ones((GAP_PX, rows[0].shape[1], 3), np.float32)
     sheet = np.concatenate([part for row in rows for part in (row, gap)][:-1])

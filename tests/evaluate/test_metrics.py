@@ -93,10 +93,14 @@ def test_seam_ratio_sees_a_step_on_the_line_and_nothing_else():
     smooth = rng.random((64, 64, 3)).astype(np.float32) * 0.1
     stepped = smooth.copy()
     stepped[:, 32:] += 0.5
-    assert seam_ratio(smooth, [], [32]) == pytest.approx(1, abs=0.3)
-    assert (seam_ratio(stepped, [], [32]) or 0) > 5
-    assert seam_ratio(stepped, [], [8]) == pytest.approx(1, abs=0.3)
-    assert seam_ratio(stepped, [], []) is None
+    assert seam_ratio(smooth, smooth, [], [32]) == 1
+    assert (seam_ratio(stepped, smooth, [], [32]) or 0) > 5
+    assert seam_ratio(stepped, smooth, [], [8]) == 1
+    assert seam_ratio(stepped.transpose(1, 0, 2), smooth.transpose(1, 0, 2), [32], []) == (
+        pytest.approx(seam_ratio(stepped, smooth, [], [32]))
+    )
+    assert seam_ratio(stepped, smooth, [], []) is None
+    assert seam_ratio(stepped, smooth, [64], [0]) is None
 
 
 def test_paired_interval_holds_the_mean_and_narrows():

@@ -1,5 +1,7 @@
 """``tudsr_full`` on the profile `smoke`: every real component, and what the cache notices."""
 
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -91,7 +93,7 @@ def test_mlflow_has_losses_and_pictures(runs, project, environment):
         "c = mlflow.MlflowClient(tracking_uri());"
         "r = c.search_runs([e.experiment_id for e in c.search_experiments()])[-1];"
         "print(sorted(r.data.metrics)); "
-        "print([f.path for f in c.list_artifacts(r.info.run_id)])"
+        "print([f.path for s in ('stage1', 'stage2') for f in c.list_artifacts(r.info.run_id, s)])"
     )
     told = subprocess.run(
         [sys.executable, "-c", code], cwd=project, env=environment, capture_output=True, text=True
@@ -99,7 +101,8 @@ def test_mlflow_has_losses_and_pictures(runs, project, environment):
     metrics, artifacts = told.stdout.strip().splitlines()[-2:]
     for name in ("loss_l1", "images_per_s", "peak_memory_gib", "rate"):
         assert name in metrics
-    assert "sample" in artifacts
+    for stage in ("stage1", "stage2"):
+        assert re.search(rf"{stage}/\d+-sample\.png", artifacts)
 
 
 @pytest.mark.parametrize("source", ["tudsr_full", "pipelines.tudsr_full"])
@@ -112,8 +115,24 @@ def test_the_literal_command_works_and_is_cached(runs, project, environment, sou
     start = time.monotonic()
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "cached" in done.stdout + done.stderr
+    steps = _newest_run(project, environment)
+    assert set(steps) == set(STEPS)
+    assert steps["train_stage1"] == steps["train_stage2"] == "cached"
     assert time.monotonic() - start < 120
+
+
+def _newest_run(project: Path, environment: dict[str, str]) -> dict[str, str]:
+    """Each step's status in the newest run."""
+    code = (
+        "import json; from zenml.client import Client; c = Client();"
+        "r = c.list_pipeline_runs(sort_by='desc:created', size=1).items[0];"
+        "steps = c.get_pipeline_run(r.id, hydrate=True).steps;"
+        "print(json.dumps({name: step.status.value for name, step in steps.items()}))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=project, env=environment, capture_output=True, text=True
+    )
+    return json.loads(told.stdout.strip().splitlines()[-1])
 
 
 def _restore(train: Path) -> None:

@@ -29,10 +29,9 @@ def test_preconditioned_an_output_of_zero_leaves_the_latent_as_it_is(base, laten
 
 
 def test_the_preconditioning_is_kept_with_the_weights(base, tmp_path):
-    save_base(base, tmp_path / "base", base.info, torch.float32)
+    save_base(base, tmp_path / "base", {"name": "x"}, torch.float32)
     assert load_base_folder(tmp_path / "base").preconditioned
-    plain = {k: v for k, v in base.info.items() if k != "preconditioned"}
-    save_base(base, tmp_path / "plain", plain, torch.float32)
+    save_base(base, tmp_path / "plain", {"preconditioned": False}, torch.float32)
     assert not load_base_folder(tmp_path / "plain").preconditioned
 
 
@@ -46,16 +45,14 @@ def train_photos() -> list:
     return [p.path for p in list_photographs("data") if p.split == "train"][:4]
 
 
-@pytest.mark.slow
-def test_it_learns_to_restore_without_an_adapter(tmp_path):
-    settings = profile(
-        warmup=200, images=1600, batch=4, lr=6e-4, ema=0.9, cooldown=0.5, restore_share=1.0
-    )
-    out = pretrain_base(settings, train_photos(), tmp_path / "base", tmp_path / "work")
-    assert (next((tmp_path / "work").glob("*")) / "metrics.jsonl").is_file()
-    pairs = _batch(settings)
-    untouched = float((pairs["lr"] - pairs["hr"]).abs().mean())
-    assert _restoration_error(load_base_folder(out), pairs) < 0.98 * untouched
+def test_it_learns_to_restore_without_an_adapter(base):
+    settings = profile(warmup=0, lr=2e-3, restore_share=1.0)
+    task, batch = DenoisingTask(base, settings), _batch(settings)
+    before = _restoration_error(base, batch)
+    for step in range(60):
+        losses = task.update(batch, step * 8, 1.0)
+    assert np.isfinite(float(losses["loss_restore"]))
+    assert _restoration_error(base, batch) < 0.7 * before
 
 
 def test_the_same_inputs_give_the_same_base_and_other_settings_another(tmp_path):

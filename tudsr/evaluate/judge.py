@@ -100,7 +100,13 @@ def _method(runtime: TorchRuntime, settings: UpscaleSettings) -> Method:
         columns = {round(t.columns.fade_in) for t in tiles if t.columns.fade_in is not None}
         return sorted(rows), sorted(columns)
 
-    return Method(Upscaler(runtime, settings).upscale, lines)
+    def untiled(lr: NDArray[np.float32], scale: int) -> NDArray[np.float32]:
+        side = max(lr.shape[:2]) * scale
+        tile_px = -(-side // runtime.size_multiple) * runtime.size_multiple
+        whole = settings.model_copy(update={"tile_px": max(tile_px, settings.tile_px)})
+        return Upscaler(runtime, whole).upscale(lr, scale)
+
+    return Method(Upscaler(runtime, settings).upscale, lines, untiled)
 
 
 def _test_pairs(folder: Path, data_root: Path) -> list[ScoredPair]:

@@ -75,10 +75,12 @@ class Method:
         enlarge: (H, W, 3) in [0, 1] and a ratio to the enlarged picture.
         tile_lines: (height, width, scale) to the rows and columns of the result where tiles meet,
             for the seam ratio; None for a method without tiles.
+        untiled: the same method in one tile, the seam ratio's control; given with ``tile_lines``.
     """
 
     enlarge: Enlarge
     tile_lines: TileLines | None = None
+    untiled: Enlarge | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def score(
     for pair in steps:
         for name, method in methods.items():
             result = _as_saved(method.enlarge(pair.lr, pair.scale))
-            values = _measure(result, pair, method.tile_lines, perceptual)
+            values = _measure(result, pair, method, perceptual)
             rows[name].append(ImageScore(name=pair.name, scale=pair.scale, values=values))
             pictures[name].append(result)
     return {
@@ -127,7 +129,7 @@ def score(
 
 
 def _measure(
-    result: Pixels, pair: ScoredPair, tile_lines: TileLines | None, perceptual: Perceptual
+    result: Pixels, pair: ScoredPair, method: Method, perceptual: Perceptual
 ) -> dict[str, float]:
     values = {
         "psnr_y": psnr_y(result, pair.hr),
@@ -136,11 +138,19 @@ def _measure(
         "niqe": niqe(result),
         "delta_e": delta_e(result, pair.hr),
     }
-    if tile_lines is not None:
-        lines = tile_lines(result.shape[0], result.shape[1], pair.scale)
-        ratio = seam_ratio(result, *lines)
-        values |= {} if ratio is None else {"seam_ratio": ratio}
+    ratio = _seam_ratio(result, pair, method)
+    values |= {} if ratio is None else {"seam_ratio": ratio}
     return values
+
+
+def _seam_ratio(result: Pixels, pair: ScoredPair, method: Method) -> float | None:
+    """Only a picture of several tiles is enlarged once more, in one."""
+    if method.tile_lines is None or method.untiled is None:
+        return None
+    lines = method.tile_lines(result.shape[0], result.shape[1], pair.scale)
+    if not any(lines):
+        return None
+    return seam_ratio(result, _as_saved(method.untiled(pair.lr, pair.scale)), *lines)
 
 
 def kept_table(folder: Path, key: Mapping[str, str]) -> ScoreTable | None:

@@ -7,28 +7,38 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-# Enlarging by 8 leaves a faint lattice of 8 pixels, the codec one of 4: control lines that keep a
-# tile line's place in it see the same lattice (docs/log.md).
-_CONTROL_PX = (-16, -8, 8, 16)
-
 
 def seam_ratio(
-    image: NDArray[np.float32], lines_y: Sequence[int], lines_x: Sequence[int]
+    image: NDArray[np.float32],
+    untiled: NDArray[np.float32],
+    lines_y: Sequence[int],
+    lines_x: Sequence[int],
 ) -> float | None:
-    """Mean step across the tile lines over the mean step across lines 8 and 16 pixels beside them.
+    """Mean step across the tile lines over the mean step there when enlarged in one tile.
 
-    1 is invisible; hard tiles reach several. The neighbouring lines are the control, so that what
-    the picture shows there counts on both sides. A line at ``k`` lies between pixels k-1 and k.
-    None without lines.
+    1 is invisible; hard tiles reach several. The same picture in one tile is the control: with the
+    few lines of a crop, what the picture shows there and the codec's lattice decide any comparison
+    with neighbouring lines (docs/log.md). A line at ``k`` lies between pixels k-1 and k. None
+    without lines inside the picture.
+
+    Args:
+        image: (H, W, 3), enlarged tile by tile.
+        untiled: (H, W, 3), the same input enlarged in one tile.
+        lines_y: rows where tiles meet.
+        lines_x: columns where tiles meet.
     """
-    on: list[float] = []
-    beside: list[float] = []
+    on, control = 0.0, 0.0
     for axis, lines in ((0, lines_y), (1, lines_x)):
-        steps = np.abs(np.diff(image, axis=axis)).mean(axis=(1 - axis, 2))
-        for line in lines:
-            at = line - 1
-            near = [at + d for d in _CONTROL_PX if 0 <= at + d < len(steps)]
-            if 0 <= at < len(steps) and near:
-                on.append(float(steps[at]))
-                beside.append(float(np.mean(steps[near])))
-    return float(np.sum(on) / max(np.sum(beside), 1e-12)) if on else None
+        inside = [k for k in lines if 0 < k < image.shape[axis]]
+        on += _steps(image, axis, inside)
+        control += _steps(untiled, axis, inside)
+    return on / max(control, 1e-12) if on or control else None
+
+
+def _steps(image: NDArray[np.float32], axis: int, lines: Sequence[int]) -> float:
+    """Sum over lines of the mean absolute step across each."""
+    if not lines:
+        return 0.0
+    at = np.asarray(lines)
+    across = np.abs(image.take(at, axis) - image.take(at - 1, axis))
+    return float(across.mean(axis=(1 - axis, 2)).sum())

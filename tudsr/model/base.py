@@ -183,7 +183,8 @@ def save_base(base: Base, folder: Path, info: dict[str, Any], dtype: torch.dtype
             for p in sorted(temporary.rglob("*"))
             if p.is_file()
         }
-        write_json(temporary / "base.json", {**info, "files": files})
+        told = {"preconditioned": base.preconditioned, **info, "files": files}
+        write_json(temporary / "base.json", told)
 
 
 def _set_dtype(unet: UNet2DConditionModel, dtype: torch.dtype) -> None:
