@@ -306,6 +306,13 @@ class RuntimeSettings(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="auto: bf16 on CUDA and on CPUs with AMX, else fp32"
     )
+    data_workers: int | None = Field(
+        default=None,
+        ge=0,
+        le=256,
+        description="processes that make training samples (0: the training's own); none: 1 on a "
+        "CPU, else one less than this process's cores, up to 8. Results do not depend on it",
+    )
 
 
 class Profile(Section):

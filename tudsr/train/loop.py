@@ -27,6 +27,7 @@ from tudsr.errors import TrainingError
 from tudsr.train.checkpoint import newest_checkpoint, save_checkpoint
 from tudsr.train.device import keep_freed_memory
 from tudsr.train.record import FileRecorder, Recorder
+from tudsr.train.wait import DataWait
 
 _LOG_EVERY_S = 2.0
 
@@ -90,13 +91,18 @@ def train(task: Task, data: Dataset[Any], plan: Plan) -> dict[str, float]:
     seen = _resume(task, plan)
     recorders = [FileRecorder(plan.out, seen), *plan.recorders]
     meter = _Meter(plan, seen)
+    waiting = DataWait(_batches(task, data, plan, seen), getattr(data, "figures", dict))
     with meter:
-        for batch in _batches(task, data, plan, seen):
+        for batch in waiting:
             losses = task.update(batch, seen, plan.rate(seen))
             before, seen = seen, seen + task.group
             figures = meter.step(seen, losses)
             if figures or seen >= plan.images:
-                _check_finite(plan, seen, figures := figures or meter.figures(seen, losses))
+                figures = meter.last = {
+                    **(figures or meter.figures(seen, losses)),
+                    **waiting.figures(),
+                }
+                _check_finite(plan, seen, figures)
                 for recorder in recorders:
                     recorder.log(seen, figures)
             if plan.sample_every and _crossed(before, seen, plan.sample_every):

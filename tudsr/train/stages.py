@@ -26,7 +26,7 @@ from tudsr.model.base import Base, load_base
 from tudsr.profile import Profile
 from tudsr.train.adversarial import AdversarialStep
 from tudsr.train.checkpoint import inputs_key
-from tudsr.train.device import autocast, pick_device
+from tudsr.train.device import autocast, data_workers, pick_device
 from tudsr.train.loop import Plan, train
 from tudsr.train.pairs import TrainingPairs
 from tudsr.train.record import Recorder
@@ -203,10 +203,10 @@ def _train(
         cooldown=settings.cooldown,
         checkpoint_every=settings.checkpoint_every,
         sample_every=settings.sample_every,
+        workers=data_workers(profile.runtime, task.step.device),
         recorders=recorders,
     )
-    pairs = _pairs(profile, stage, photos, profile.seed)
-    figures = train(task, pairs, plan) | pairs.figures()
+    figures = train(task, _pairs(profile, stage, photos, profile.seed), plan)
     if settings.ema:
         task.step.ema.copy_to(task.step.parameters)
     with writing_dir(out) as folder:
@@ -232,7 +232,16 @@ def _watched(profile: Profile, photos: Sequence[Path], stage: str) -> dict[str, 
 
 
 def _key(profile: Profile, stage: str, photos: Sequence[Path], extra: Sequence[Path]) -> str:
-    decisive = profile.model_dump(include={stage, "degradation", "base", "seed", "runtime"})
+    decisive = profile.model_dump(
+        include={
+            stage: True,
+            "degradation": True,
+            "base": True,
+            "seed": True,
+            # How many workers make the samples changes no result.
+            "runtime": {"device", "precision"},
+        }
+    )
     folder = Path(profile.base.source)
     files = [folder / "base.json"] if profile.base.random_seed is None else []
     return inputs_key(decisive, [*photos, *extra, *files])
