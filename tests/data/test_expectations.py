@@ -164,10 +164,10 @@ def test_the_module_imports_without_great_expectations():
 
 def test_a_big_set_is_judged_by_a_sample_and_trained_on_by_its_index(folder, tmp_path, validate):
     shards = write_shards(tmp_path / "set", 2, 3)
-    members = {f"{n}.png": encoded(Image.fromarray(scene_of(n, 96))) for n in range(30, 34)}
+    members = {f"{n}.png": encoded(Image.fromarray(scene_of(n))) for n in range(30, 34)}
     write_tar(shards / "good.tar", members | {"bad.png": b"no picture"})
-    bounds = {**BOUNDS.model_dump(), "train_sources": (str(shards),), "sample": 11}
-    settings = DataSettings.model_validate(bounds)
+    big = {"root": str(folder), "train_sources": (str(shards),), "sample": 11}
+    settings = BOUNDS.model_copy(update=big)
     facts = gather_facts(photographs_of(settings), training_sample(settings))
     verdict = validate(facts, settings, tmp_path / "out")
     assert verdict.counts == {"train": 4, "val": 2, "test": 2}

@@ -79,7 +79,7 @@ def test_too_many_unusable_pictures_are_an_error_that_names_the_share(tmp_path):
     assert len(numbers(opened(tmp_path / "set", max_bad_share=0.5), range(10))) == 10
     for log in (tmp_path / "outputs").rglob("*.jsonl"):
         log.unlink()
-    with pytest.raises(DataError, match=r"5 of 10 pictures .* max_bad_share = 0\.4"):
+    with pytest.raises(DataError, match=r"5 of 10 pictures .*data\.max_bad_share = 0\.4"):
         numbers(opened(tmp_path / "set", max_bad_share=0.4), range(10))
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,7 @@ from tudsr.data.index import ensure_index
 from tudsr.profile import load_profile
 from tudsr.train.adversarial import AdversarialStep
 from tudsr.train.pairs import TrainingPairs
-from tudsr.train.stages import train_stage1
+from tudsr.train.stages import _key, train_stage1
 
 SETTINGS = load_profile("smoke").degradation
 
@@ -55,6 +56,18 @@ def test_a_bucket_gives_workers_what_the_folder_gives(index, tmp_path, monkeypat
         remote = ensure_index(["s3://sets/set"])
         assert batches(remote, range(16), workers=2) == local
         assert sum("set/0.tar" in path and bool(span) for _, path, span in requests) > 4
+
+
+def test_opencvs_threads_before_the_fork_do_not_hang_a_worker(index):
+    """They are not in a forked worker; whoever ends or awaits them there waits forever."""
+    before = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(2)
+        cv2.filter2D(np.zeros((2000, 2000, 3), np.float32), -1, np.ones((7, 7), np.float32))
+        data = Subset(pairs_of(index), range(4))
+        assert len(list(DataLoader(data, 2, num_workers=1, timeout=60))) == 2
+    finally:
+        cv2.setNumThreads(before)
 
 
 def test_ranks_share_the_same_samples_out_without_overlap(index):
@@ -99,7 +112,9 @@ class Killed(BaseException):
 def test_training_on_a_big_set_is_killed_and_ends_with_the_same_bytes(index, tmp_path, monkeypatch):
     smoke = load_profile("smoke")
     smoke = smoke.model_copy(update={"data": smoke.data.model_copy(update={"max_bad_share": 0.5})})
-    train_stage1(smoke, [index], tmp_path / "whole", tmp_path / "work1")
+    told = train_stage1(smoke, [index], tmp_path / "whole", tmp_path / "work1")
+    assert told["pictures"] == 12 and told["pictures_skipped"] == 1
+    assert 0 <= told["data_wait"] <= 1
     original = AdversarialStep.accumulate
 
     def dying(self, lr, hr, images_seen, share):
@@ -114,3 +129,19 @@ def test_training_on_a_big_set_is_killed_and_ends_with_the_same_bytes(index, tmp
     train_stage1(smoke, [index], tmp_path / "resumed", tmp_path / "work2")
     whole, resumed = (tmp_path / d / "adapter.safetensors" for d in ("whole", "resumed"))
     assert whole.read_bytes() == resumed.read_bytes()
+
+
+def test_training_ends_with_the_same_bytes_whatever_the_number_of_workers(index, tmp_path):
+    """And with the same name of its checkpoints, so a run may go on with another number."""
+    adapters, keys = set(), set()
+    for workers in (0, 1, 3):
+        profile = load_profile("smoke")
+        update = {
+            "data": profile.data.model_copy(update={"max_bad_share": 0.5}),
+            "runtime": profile.runtime.model_copy(update={"data_workers": workers}),
+        }
+        profile = profile.model_copy(update=update)
+        train_stage1(profile, [index], tmp_path / f"out{workers}", tmp_path / "work")
+        adapters.add((tmp_path / f"out{workers}" / "adapter.safetensors").read_bytes())
+        keys.add(_key(profile, "stage1", [index], ()))
+    assert len(adapters) == len(keys) == 1

@@ -24,7 +24,7 @@ def slow_batches(clock, seconds):
 
 def test_the_share_is_waiting_over_all_time_since_the_first_batch():
     clock = Clock()
-    waiting = DataWait(slow_batches(clock, [50.0, 1.0, 0.0, 2.0]), clock)
+    waiting = DataWait(slow_batches(clock, [50.0, 1.0, 0.0, 2.0]), clock=clock)
     assert waiting.figures() == {}
     seen = []
     for batch in waiting:
@@ -36,7 +36,7 @@ def test_the_share_is_waiting_over_all_time_since_the_first_batch():
 
 def test_data_at_hand_is_no_wait_and_no_time_is_no_division_by_zero():
     clock = Clock()
-    waiting = DataWait([1, 2, 3], clock)
+    waiting = DataWait([1, 2, 3], clock=clock)
     for _ in waiting:
         assert waiting.figures()["data_wait"] == 0
 

@@ -67,11 +67,12 @@ class RuntimeSettings(Section):
         description="processes that share a stage's training on this machine, a GPU each; what "
         "torchrun or a cluster has started counts instead",
     )
-    data_workers: int = Field(
-        default=1,
+    data_workers: int | None = Field(
+        default=None,
         ge=0,
-        description="processes that make training pairs, per rank; the pairs are the same whatever "
-        "their number; 0 makes them in the training process",
+        le=256,
+        description="processes that make training samples (0: the training's own); none: 1 on a "
+        "CPU, else one less than this process's cores, up to 8. Results do not depend on it",
     )
     ranks_timeout_s: float = Field(
         default=600,

@@ -23,7 +23,7 @@ from tudsr.profile import Profile
 from tudsr.train.base_weights import BaseWeights
 from tudsr.train.checkpoint import training_inputs
 from tudsr.train.chunks import chunk, enlarge
-from tudsr.train.device import autocast, pick_device
+from tudsr.train.device import autocast, data_workers, pick_device
 from tudsr.train.loop import Plan, train
 from tudsr.train.pairs import TrainingPairs
 from tudsr.train.record import Recorder
@@ -65,7 +65,7 @@ def finish_base(
         cooldown=settings.cooldown,
         checkpoint_every=settings.checkpoint_every,
         log_every=profile.pretrain.log_every,
-        workers=profile.runtime.data_workers,
+        workers=data_workers(profile.runtime, task.device),
         recorders=recorders,
     )
     figures = train(task, EitherStage(profile, photos), plan)
@@ -82,7 +82,7 @@ class EitherStage(Dataset[dict[str, Tensor]]):
     def __init__(self, profile: Profile, photos: Sequence[Path]) -> None:
         r_px, settings = profile.base.r_px, profile.pretrain.finish
         self.seed, self.batch, self.share = profile.seed, settings.batch, settings.stage2_share
-        bad, damage = profile.data.max_bad_share, profile.degradation
+        damage, bad = profile.degradation, profile.data.max_bad_share
         self.first, self.second = (
             TrainingPairs(photos, r_px * s.n, r_px, s.scales, damage, profile.seed + i, bad)
             for i, s in ((2, profile.stage1), (3, profile.stage2))
@@ -94,6 +94,10 @@ class EitherStage(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.seed, 4, index // self.batch))
         return (self.second if rng.random() < self.share else self.first)[index]
+
+    def figures(self) -> dict[str, float]:
+        """Those of stage 2's pairs, whose crops are the larger ones and skip the most."""
+        return self.second.figures()
 
 
 class FinishingTask(BaseWeights):

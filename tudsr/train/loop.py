@@ -113,7 +113,7 @@ def train(task: Task, data: Dataset[Any], plan: Plan) -> dict[str, float]:
     recorders = _recorders(plan, seen)
     losses_check = FiniteCheck(plan.name, str(plan.checkpoints))
     with StopSignals() as signals, Meter(plan.name, plan.images, seen) as meter:
-        waiting = DataWait(_batches(task, data, plan, seen))
+        waiting = DataWait(_batches(task, data, plan, seen), getattr(data, "figures", dict))
         for batch in waiting:
             losses = task.update(batch, seen, plan.rate(seen))
             before, seen = seen, seen + task.group
@@ -124,11 +124,8 @@ def train(task: Task, data: Dataset[Any], plan: Plan) -> dict[str, float]:
             if done or _crossed(before, seen, plan.log_every):
                 losses_check.check()
                 figures = sum_values({k: float(v) for k, v in losses.items()})
-                _log(
-                    recorders,
-                    seen,
-                    {"rate": plan.rate(seen), **meter.figures(seen, figures)} | waiting.figures(),
-                )
+                told = meter.figures(seen, figures) | waiting.figures()
+                _log(recorders, seen, {"rate": plan.rate(seen), **told})
             if plan.sample_every and (done or _crossed(before, seen, plan.sample_every)):
                 _record_sample(task, seen, recorders)
             if done or stop or _crossed(before, seen, plan.checkpoint_every):

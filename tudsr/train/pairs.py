@@ -45,13 +45,16 @@ class TrainingPairs(Dataset[dict[str, Tensor]]):
         self.pictures = open_pictures(photos, hr_px, seed, max_bad_share)
         self.hr_px, self.r_px, self.scales = hr_px, r_px, tuple(scales)
         self.settings, self.seed = settings, seed
+        # A worker is a core; threads of its own would take the others'. It must be said before the
+        # workers are forked: in them, OpenCV would wait forever for threads that no fork copies.
+        cv2.setNumThreads(1)
 
     def __len__(self) -> int:
         return _LENGTH
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        if get_worker_info() is not None:
-            cv2.setNumThreads(1)  # a worker is a core; threads of its own would take the others'
+        if get_worker_info() is not None and cv2.getNumThreads() != 1:
+            cv2.setNumThreads(1)  # a worker that was not forked but started
         rng = np.random.default_rng((self.seed, index))
         hr = draw_crop(self.pictures.picture(index, rng), self.hr_px, rng)
         clean = rng.random() < self.settings.clean_prob

@@ -21,7 +21,7 @@ from tudsr.model.base import TRAIN_STEPS, Base, random_base, save_base
 from tudsr.profile import PretrainSettings, Profile
 from tudsr.train.base_weights import BaseWeights
 from tudsr.train.checkpoint import training_inputs
-from tudsr.train.device import autocast, pick_device
+from tudsr.train.device import autocast, data_workers, pick_device
 from tudsr.train.finish import finish_base
 from tudsr.train.loop import Plan, train
 from tudsr.train.pairs import TrainingPairs
@@ -89,7 +89,7 @@ def _first_part(
         cooldown=settings.cooldown,
         checkpoint_every=settings.checkpoint_every,
         log_every=settings.log_every,
-        workers=profile.runtime.data_workers,
+        workers=data_workers(profile.runtime, base.prompt.device),
         recorders=recorders,
     )
     figures = train(task, pairs, plan)

@@ -28,7 +28,7 @@ from tudsr.profile import Profile, StageSettings
 from tudsr.train.adversarial import AdversarialStep
 from tudsr.train.checkpoint import Inputs, training_inputs
 from tudsr.train.chunks import chunk, enlarge, unchunk
-from tudsr.train.device import autocast, pick_device
+from tudsr.train.device import autocast, data_workers, pick_device
 from tudsr.train.launch import Job, launch, launches
 from tudsr.train.loop import Plan, train
 from tudsr.train.memory import explaining_out_of_memory
@@ -230,12 +230,12 @@ def _train(
         log_every=settings.log_every,
         sample_every=settings.sample_every,
         resume=resume,
-        workers=profile.runtime.data_workers,
+        workers=data_workers(profile.runtime, task.step.device),
         recorders=recorders,
     )
     pairs = _pairs(profile, stage, photos, profile.seed)
     with explaining_out_of_memory(stage, settings, task.step, profile.base.r_px):
-        figures = train(task, pairs, plan) | pairs.figures()
+        figures = train(task, pairs, plan)
     if rank() == 0:
         _finish(task, stage, settings, plan, out)
     return figures

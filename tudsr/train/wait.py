@@ -14,12 +14,16 @@ class DataWait(Generic[Batch]):
 
     The first batch is counted apart: it holds the start of the workers. On a GPU the share is an
     upper bound of its idle time, since work queued before goes on while the next batch is awaited.
+    ``told`` gives the data set's own figures, which are added to these.
     """
 
     def __init__(
-        self, batches: Iterable[Batch], clock: Callable[[], float] = time.perf_counter
+        self,
+        batches: Iterable[Batch],
+        told: Callable[[], dict[str, float]] = dict,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.batches, self.clock = batches, clock
+        self.batches, self.told, self.clock = batches, told, clock
         self.start_s = 0.0
         self.waited_s = 0.0
         self._first_at: float | None = None
@@ -36,9 +40,9 @@ class DataWait(Generic[Batch]):
             asked = self.clock()
 
     def figures(self) -> dict[str, float]:
-        """``data_wait``: share of the time since the first batch, 0..1; ``data_start_s``."""
+        """``data_wait``: share of the time since the first batch, 0..1; ``data_start_s``; told."""
         if self._first_at is None:
             return {}
         elapsed = self.clock() - self._first_at
         share = self.waited_s / elapsed if elapsed > 0 else 0.0
-        return {"data_wait": share, "data_start_s": self.start_s}
+        return {"data_wait": share, "data_start_s": self.start_s, **self.told()}
