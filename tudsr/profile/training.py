@@ -103,7 +103,7 @@ class LossSettings(Section):
     lattice: float = Field(
         default=0.0,
         ge=0,
-        description="weight of the penalty on a grid of the codec's period (ours)",
+        description="weight of the error that repeats with the codec's period (ours)",
     )
     real_target: Unit = Field(
         default=0.8, description="soft label of real images, also the generator's"
@@ -200,7 +200,7 @@ class FinishSettings(Section):
     )
     dists: float = Field(default=3.0, ge=0, description="weight of DISTS")
     lattice: float = Field(
-        default=1.0, ge=0, description="weight of the penalty on a grid of the codec's period"
+        default=30.0, ge=0, description="weight of the error that repeats with the codec's period"
     )
     checkpoint_every: int = Field(default=2000, ge=1)
 

@@ -14,7 +14,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from tudsr.model.adapters import adapter_parameters
 from tudsr.model.base import Base
 from tudsr.model.critic import Critic
-from tudsr.model.losses import Dists, bce, lattice_imbalance, sobel, staged_trunk
+from tudsr.model.losses import Dists, bce, lattice_error, sobel, staged_trunk
 from tudsr.model.precision import at_least_single
 from tudsr.profile import RuntimeSettings, StageSettings
 from tudsr.train.checkpoint import load_optimizer_tensors, optimizer_tensors
@@ -84,7 +84,7 @@ class AdversarialStep:
         l1 = F.l1_loss(restored, hr)
         total, losses = weights.l1 * l1, {"loss_l1": l1.detach()}
         if weights.lattice:
-            lattice = lattice_imbalance(restored, hr, self.base.codec.factor)
+            lattice = lattice_error(restored, hr, self.base.codec.factor)
             total, losses["loss_lattice"] = total + weights.lattice * lattice, lattice.detach()
         if images_seen < weights.l1_only_images:
             return total, losses, [], []

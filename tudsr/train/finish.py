@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from tudsr.images.atomic import remove_dir
 from tudsr.model.base import Base, load_base_folder, save_base
-from tudsr.model.losses import Dists, feature_distance, lattice_imbalance, staged_trunk
+from tudsr.model.losses import Dists, feature_distance, lattice_error, staged_trunk
 from tudsr.profile import Profile
 from tudsr.train.base_weights import BaseWeights
 from tudsr.train.checkpoint import training_inputs
@@ -143,7 +143,7 @@ class FinishingTask(BaseWeights):
             "l1": F.l1_loss(restored, hr),
             "features": feature_distance(features, hr_features),
             "dists": self.dists(restored, hr, features, hr_features).mean(),
-            "lattice": lattice_imbalance(restored, hr, self.base.codec.factor),
+            "lattice": lattice_error(restored, hr, self.base.codec.factor),
         }
         total = torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
         return total, {f"loss_{name}": term.detach() for name, term in terms.items()}
