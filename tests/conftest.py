@@ -56,3 +56,27 @@ def photos(tmp_path):
     for seed, path in enumerate(paths):
         Image.fromarray(scene(seed)).save(path)
     return paths
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory) -> Path:
+    """The smoke architecture with random weights, as a bundle."""
+    import torch
+
+    from tests.release.conftest import provenance, verdict
+    from tudsr.model.adapters import add_adapter, save_adapter
+    from tudsr.model.base import load_base, save_base
+    from tudsr.profile import load_profile
+    from tudsr.release.bundle import write_bundle
+
+    folder = tmp_path_factory.mktemp("bundle")
+    profile = load_profile("smoke")
+    base = load_base(profile.base)
+    save_base(base, folder / "base", {"arch": "smoke"}, torch.float32)
+    paths = [folder / f"a{stage}.safetensors" for stage in (1, 2)]
+    for stage, path in enumerate(paths, 1):
+        add_adapter(base.unet, f"stage{stage}", profile.stage1.lora, stage)
+        save_adapter(path, base.unet, f"stage{stage}", profile.stage1.lora, 200)
+    out = folder / "out"
+    write_bundle(out, folder / "base", *paths, profile, verdict(), provenance(), "# A card\n")
+    return out

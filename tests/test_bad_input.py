@@ -19,7 +19,6 @@ from tudsr.profile import BaseSettings, load_profile
 from tudsr.train.stages import train_stage1
 
 ROOT = Path(__file__).resolve().parents[1]
-pytest_plugins = ["tests.serving.conftest"]
 
 
 def tudsr(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:

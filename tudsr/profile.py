@@ -144,6 +144,11 @@ class LossSettings(Section):
     ea_dists: float = Field(default=5.0, ge=0, description="weight of edge-aware DISTS")
     gan: float = Field(default=0.5, ge=0, description="weight of the adversarial term")
     l1: float = Field(default=0.5, ge=0, description="weight of pixel L1")
+    lattice: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of the penalty on a grid of the codec's period (ours)",
+    )
     real_target: Unit = Field(
         default=0.8, description="soft label of real images, also the generator's"
     )
@@ -196,6 +201,30 @@ class StageSettings(Section):
     loss: LossSettings = LossSettings()
 
 
+class FinishSettings(Section):
+    """The last part of a base's pre-training: both stages' inputs, perceptual losses, no critic."""
+
+    images: int = Field(default=0, ge=0, description="crops seen; 0 leaves this part out")
+    batch: int = Field(default=8, ge=1)
+    lr: float = Field(default=3e-4, gt=0)
+    warmup: int = Field(default=1600, ge=0, description="crops over which the rate rises")
+    cooldown: Unit = Field(
+        default=0.6, description="last share of training with a linearly falling rate"
+    )
+    stage2_share: Unit = Field(
+        default=0.5, description="share of updates on stage 2's kind of inputs, at its t"
+    )
+    l1: float = Field(default=10.0, ge=0, description="weight of pixel L1")
+    features: float = Field(
+        default=3.0, ge=0, description="weight of the distance of unit features (as in LPIPS)"
+    )
+    dists: float = Field(default=3.0, ge=0, description="weight of DISTS")
+    lattice: float = Field(
+        default=1.0, ge=0, description="weight of the penalty on a grid of the codec's period"
+    )
+    checkpoint_every: int = Field(default=2000, ge=1)
+
+
 class PretrainSettings(Section):
     """Pre-training of a base of ours on epsilon."""
 
@@ -220,6 +249,7 @@ class PretrainSettings(Section):
     warmup: int = Field(default=1000, ge=0, description="crops over which the rate rises")
     checkpoint_every: int = Field(default=4000, ge=1, description="crops between checkpoints")
     log_every: int = Field(default=100, ge=1, description="crops between rows of figures")
+    finish: FinishSettings = FinishSettings()
 
 
 class UpscaleSettings(Section):

@@ -5,7 +5,14 @@ import torchvision
 from scipy import ndimage
 
 from tudsr.model.critic import Critic, diff_augment
-from tudsr.model.losses import Dists, bce, sobel, staged_trunk
+from tudsr.model.losses import (
+    Dists,
+    bce,
+    feature_distance,
+    lattice_imbalance,
+    sobel,
+    staged_trunk,
+)
 from tudsr.model.trunks import load_trunk
 from tudsr.profile import CriticSettings
 
@@ -50,6 +57,33 @@ def test_sobel_is_scipys(pair):
     expected = np.sqrt(gx**2 + gy**2 + 1e-6)
     for channel in sobel(x)[0].numpy():
         np.testing.assert_allclose(channel, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_feature_distance_is_that_of_the_lpips_package_without_weights():
+    from lpips import normalize_tensor
+
+    random = torch.Generator().manual_seed(2)
+    x = [torch.randn(2, c, 8, 8, generator=random) for c in (4, 16)]
+    y = [torch.randn(2, c, 8, 8, generator=random) for c in (4, 16)]
+    pairs = zip(x, y, strict=True)
+    expected = [
+        (normalize_tensor(a) - normalize_tensor(b)).square().sum(1).mean() for a, b in pairs
+    ]
+    torch.testing.assert_close(feature_distance(x, y), sum(expected), rtol=1e-5, atol=1e-6)
+    assert feature_distance(x, [3 * f for f in x]) < 1e-10
+
+
+def test_a_grid_on_the_lattice_is_seen_and_others_are_not(pair):
+    x, _ = pair
+    assert lattice_imbalance(x, x, 4) == 0
+    grid = torch.zeros_like(x)
+    grid[..., ::4] = 0.3
+    assert lattice_imbalance(x + grid, x, 4) > 5 * lattice_imbalance(x.flip(3), x, 4)
+    assert lattice_imbalance(2 * x, x, 4) < 1e-4
+    flat = torch.full_like(x, 0.5).requires_grad_(True)
+    lattice_imbalance(flat, x, 4).backward()
+    assert flat.grad is not None
+    assert flat.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("target", [0.0, 0.8])

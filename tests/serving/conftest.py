@@ -1,4 +1,4 @@
-"""A real bundle with random weights, and a real BentoML server on it."""
+"""A real BentoML server on a bundle with random weights."""
 
 import os
 import re
@@ -12,32 +12,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-import torch
-
-from tests.release.conftest import provenance, verdict
-from tudsr.model.adapters import add_adapter, save_adapter
-from tudsr.model.base import load_base, save_base
-from tudsr.profile import load_profile
-from tudsr.release.bundle import write_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 120
-
-
-@pytest.fixture(scope="session")
-def bundle(tmp_path_factory) -> Path:
-    """The smoke architecture with random weights, as a bundle."""
-    folder = tmp_path_factory.mktemp("bundle")
-    profile = load_profile("smoke")
-    base = load_base(profile.base)
-    save_base(base, folder / "base", {"arch": "smoke"}, torch.float32)
-    paths = [folder / f"a{stage}.safetensors" for stage in (1, 2)]
-    for stage, path in enumerate(paths, 1):
-        add_adapter(base.unet, f"stage{stage}", profile.stage1.lora, stage)
-        save_adapter(path, base.unet, f"stage{stage}", profile.stage1.lora, 200)
-    out = folder / "out"
-    write_bundle(out, folder / "base", *paths, profile, verdict(), provenance(), "# A card\n")
-    return out
 
 
 class Server:

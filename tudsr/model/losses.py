@@ -86,6 +86,25 @@ def sobel(images: Tensor) -> Tensor:
     return magnitude.expand(-1, 3, -1, -1)
 
 
+def feature_distance(x_features: Sequence[Tensor], y_features: Sequence[Tensor]) -> Tensor:
+    """Squared distance of unit feature vectors, summed over stages (LPIPS, Zhang et al. 2018,
+    Eq. 1, without learned weights); a scalar, the mean over pictures and positions."""
+    pairs = zip(x_features, y_features, strict=True)
+    distances = [(_unit(x) - _unit(y)).square().sum(1).mean() for x, y in pairs]
+    return torch.stack(distances).sum()
+
+
+def lattice_imbalance(images: Tensor, references: Tensor, period_px: int) -> Tensor:
+    """How differently steps between neighbours spread over a codec's lattice; a scalar >= 0.
+
+    Steps are averaged by position modulo ``period_px``, relative to the picture's mean, along rows
+    and columns; their mean absolute difference to those of ``references`` is 0 for a picture
+    without a grid that the reference lacks. Images (B, 3, H, W), any range; ours, not the paper's.
+    """
+    pairs = zip(_by_phase(images, period_px), _by_phase(references, period_px), strict=True)
+    return torch.stack([(a - b).abs().mean() for a, b in pairs]).mean()
+
+
 def bce(logit_maps: Sequence[Tensor], target: float) -> Tensor:
     """Mean over levels of binary cross-entropy against a soft label (paper, Eq. 6-8).
 
@@ -96,6 +115,22 @@ def bce(logit_maps: Sequence[Tensor], target: float) -> Tensor:
         for m in logit_maps
     ]
     return torch.stack(losses).mean()
+
+
+def _unit(features: Tensor) -> Tensor:
+    features = features.float()
+    return features / (features.square().sum(1, keepdim=True) + 1e-10).sqrt()
+
+
+def _by_phase(images: Tensor, period: int) -> list[Tensor]:
+    """Relative mean step at each position of the lattice, (B, period), along columns and rows."""
+    grey, found = images.float().mean(1), list[Tensor]()
+    for dim in (1, 2):
+        steps = grey.diff(dim=dim).abs().mean(dim=3 - dim)
+        whole = steps[:, : steps.shape[1] // period * period]
+        phases = whole.unflatten(1, (-1, period)).mean(1)
+        found.append(phases / (phases.mean(1, keepdim=True) + 1e-6))
+    return found
 
 
 def _split_at_pools(trunk: nn.Sequential) -> list[nn.Sequential]:

@@ -13,7 +13,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from tudsr.model.adapters import adapter_parameters
 from tudsr.model.base import Base
 from tudsr.model.critic import Critic
-from tudsr.model.losses import Dists, bce, sobel, staged_trunk
+from tudsr.model.losses import Dists, bce, lattice_imbalance, sobel, staged_trunk
 from tudsr.profile import RuntimeSettings, StageSettings
 from tudsr.train.checkpoint import load_optimizer_tensors, optimizer_tensors
 from tudsr.train.device import autocast
@@ -53,6 +53,12 @@ class AdversarialStep:
         l1 = F.l1_loss(restored, hr)
         losses = {"loss_l1": l1.detach()}
         total = self.settings.loss.l1 * l1
+        if self.settings.loss.lattice:
+            lattice = lattice_imbalance(restored, hr, self.base.codec.factor)
+            total, losses["loss_lattice"] = (
+                total + self.settings.loss.lattice * lattice,
+                lattice.detach(),
+            )
         fakes: list[Tensor] = []
         reals: list[Tensor] = []
         if images_seen >= self.settings.loss.l1_only_images:

@@ -7,26 +7,22 @@ stages will (docs/adr/0004).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers.training_utils import EMAModel
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tudsr.errors import SettingsError
 from tudsr.images.atomic import remove_dir
 from tudsr.model.base import TRAIN_STEPS, Base, random_base, save_base
-from tudsr.profile import Profile
-from tudsr.train.checkpoint import (
-    load_optimizer_tensors,
-    optimizer_tensors,
-    training_inputs,
-)
+from tudsr.profile import PretrainSettings, Profile
+from tudsr.train.base_weights import BaseWeights
+from tudsr.train.checkpoint import training_inputs
 from tudsr.train.device import autocast, pick_device
+from tudsr.train.finish import finish_base
 from tudsr.train.loop import Plan, train
 from tudsr.train.pairs import TrainingPairs
 from tudsr.train.ranks import expected_ranks
@@ -47,9 +43,19 @@ def pretrain_base(
 ) -> Path:
     """Train a base of architecture ``profile.base.arch`` and write it to ``out``.
 
-    Checkpoints and figures go to a folder under ``work`` that the inputs name; calling again after
-    a kill goes on from there. Success keeps the figures and removes the checkpoints.
+    With ``pretrain.finish.images`` a second part follows (``tudsr/train/finish.py``). Checkpoints
+    and figures go to a folder under ``work`` that the inputs name; calling again after a kill goes
+    on from there. Success keeps the figures and removes the checkpoints.
     """
+    if profile.pretrain.finish.images:
+        first = _first_part(profile, photos, work / "first", work, recorders)
+        return finish_base(profile, photos, first, out, work, recorders)
+    return _first_part(profile, photos, out, work, recorders)
+
+
+def _first_part(
+    profile: Profile, photos: Sequence[Path], out: Path, work: Path, recorders: Sequence[Recorder]
+) -> Path:
     settings = profile.pretrain
     if expected_ranks() > 1:
         raise SettingsError(
@@ -58,7 +64,7 @@ def pretrain_base(
         )
     decisive = profile.model_dump(
         include={
-            "pretrain": True,
+            "pretrain": set(PretrainSettings.model_fields) - {"finish"},
             "degradation": True,
             "seed": True,
             "base": {"arch", "r_px"},
@@ -93,30 +99,21 @@ def pretrain_base(
     return out
 
 
-class DenoisingTask:
+class DenoisingTask(BaseWeights):
     """Denoising on epsilon, or restoration in one step: a coin decides for each update."""
 
     def __init__(self, base: Base, profile: Profile) -> None:
-        self.base, self.profile, self.settings = base, profile, profile.pretrain
-        self.unit = self.group = self.settings.batch
-        self.parameters = list(base.unet.requires_grad_(True).parameters())
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=self.settings.lr, weight_decay=self.settings.weight_decay
-        )
-        self.ema = EMAModel(self.parameters, decay=self.settings.ema)
+        settings = profile.pretrain
+        super().__init__(base, settings, lr=settings.lr)
+        self.profile = profile
+        self.unit = self.group = settings.batch
 
     def update(self, batch: dict[str, Tensor], images_seen: int, rate: float) -> dict[str, Tensor]:
         """One AdamW step on a batch of ``hr`` and ``lr``, (B, 3, R, R) in [0, 1]."""
         rng = np.random.default_rng((self.profile.seed, 1, images_seen))
         restoring = rng.random() < self.settings.restore_share
         loss = self._restoring(batch, rng) if restoring else self._denoising(batch["hr"], rng)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.lr * rate
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.ema.step(self.parameters)
+        self.descend(loss, rate)
         return {"loss_restore" if restoring else "loss_epsilon": loss.detach()}
 
     def _denoising(self, hr: Tensor, rng: np.random.Generator) -> Tensor:
@@ -143,23 +140,3 @@ class DenoisingTask:
         with autocast(device, self.profile.runtime):
             restored = self.base.restore(batch["lr"].to(device), int(rng.integers(first, last + 1)))
         return _RESTORING_WEIGHT * F.l1_loss(restored.float(), batch["hr"].to(device))
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Weights, their average and the optimizer's moments."""
-        named = {f"unet.{i}": p for i, p in enumerate(self.parameters)}
-        averaged = {f"ema.{i}": p for i, p in enumerate(self.ema.shadow_params)}
-        step = {"ema_step": torch.tensor(self.ema.optimization_step)}
-        return {**named, **averaged, **step, **optimizer_tensors("adamw", self.optimizer)}
-
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over a checkpoint."""
-        with torch.no_grad():
-            for i, parameter in enumerate(self.parameters):
-                parameter.copy_(tensors[f"unet.{i}"])
-                self.ema.shadow_params[i].copy_(tensors[f"ema.{i}"])
-        self.ema.optimization_step = int(tensors["ema_step"])
-        load_optimizer_tensors("adamw", self.optimizer, tensors)
-
-    def sample(self) -> NDArray[np.float32] | None:
-        """No picture: a denoiser's progress is its loss."""
-        return None

@@ -1,0 +1,56 @@
+"""All weights of a base under one optimizer: what both parts of pre-training share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from diffusers.training_utils import EMAModel
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tudsr.model.base import Base
+from tudsr.profile import PretrainSettings
+from tudsr.train.checkpoint import load_optimizer_tensors, optimizer_tensors
+
+
+class BaseWeights:
+    """A UNet's weights, their average and AdamW; the state that a checkpoint holds."""
+
+    def __init__(self, base: Base, settings: PretrainSettings, lr: float) -> None:
+        self.base, self.settings, self.lr = base, settings, lr
+        self.parameters = list(base.unet.requires_grad_(True).parameters())
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=lr, weight_decay=settings.weight_decay
+        )
+        self.ema = EMAModel(self.parameters, decay=settings.ema)
+
+    def descend(self, loss: Tensor, rate: float) -> None:
+        """One clipped AdamW step at ``rate`` times the learning rate."""
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.ema.step(self.parameters)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights, their average and the optimizer's moments."""
+        named = {f"unet.{i}": p for i, p in enumerate(self.parameters)}
+        averaged = {f"ema.{i}": p for i, p in enumerate(self.ema.shadow_params)}
+        step = {"ema_step": torch.tensor(self.ema.optimization_step)}
+        return {**named, **averaged, **step, **optimizer_tensors("adamw", self.optimizer)}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over a checkpoint."""
+        with torch.no_grad():
+            for i, parameter in enumerate(self.parameters):
+                parameter.copy_(tensors[f"unet.{i}"])
+                self.ema.shadow_params[i].copy_(tensors[f"ema.{i}"])
+        self.ema.optimization_step = int(tensors["ema_step"])
+        load_optimizer_tensors("adamw", self.optimizer, tensors)
+
+    def sample(self) -> NDArray | None:
+        """No picture: pre-training's progress is its loss."""
+        return None
