@@ -32,7 +32,7 @@ from tudsr.train.record import read_metrics
 
 RESULTS = PROJECT_ROOT / "benchmarks" / "results"
 STAGES = ("stage1", "stage2")
-_GROUP = {"stage1": 4, "stage2": 1}  # images an update, in profile smoke
+_GROUP = {"stage1": 2, "stage2": 1}  # images an update, in the profile below
 _TIMED = ("images_per_s", "peak_memory_gib")
 
 
@@ -217,13 +217,17 @@ def _undisturbed(folder: Path, profile: Path) -> tuple[dict[str, Place], dict[st
 
 
 def _profile(folder: Path) -> Path:
-    """Profile smoke with checkpoints, figures and pictures close together."""
+    """Profile smoke with checkpoints, figures and pictures close together and small updates."""
     write_photographs(folder / "data")
-    often = {"checkpoint_every": 8, "log_every": 4, "sample_every": 12}
+    often = {"checkpoint_every": 4, "log_every": 2, "sample_every": 6}
     settings = {
         "extends": "smoke",
-        "stage1": {"images": 40, **often},
-        "stage2": {"images": 20, **often},
+        "stage1": {"images": 20, "batch": 1, "loss": {"l1_only_images": 12}, **often},
+        "stage2": {
+            "images": 12,
+            "loss": {"l1_only_images": 8, "alternate_edges": True},
+            **often,
+        },
     }
     path = folder / "mine.yaml"
     write_text(path, yaml.safe_dump(settings))

@@ -246,7 +246,7 @@ def test_the_estimate_is_what_autograd_really_keeps():
         for k, v in kept.items()
         if k not in own and k != latents.untyped_storage().data_ptr()
     )
-    assert told.generator == pytest.approx(measured, rel=0.02)
+    assert told.generator == pytest.approx(measured, rel=0.001)
     trained = sum(p.numel() for p in adapter_parameters(step.base.unet, "stage1"))
     assert told.state > 4 * 4 * trained
 
