@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tudsr.errors import SettingsError
+from tudsr.errors import ModelError, SettingsError
 from tudsr.images.atomic import remove_dir
-from tudsr.model.base import TRAIN_STEPS, Base, random_base, save_base
+from tudsr.model.base import TRAIN_STEPS, Base, load_base_folder, random_base, save_base
 from tudsr.profile import PretrainSettings, Profile
 from tudsr.train.base_weights import BaseWeights
 from tudsr.train.checkpoint import training_inputs
@@ -72,6 +72,8 @@ def _first_part(
         }
     )
     inputs = training_inputs(decisive, photos)
+    if settings.finish.images and _made_of(out) == inputs.key:
+        return out
     base = random_base(profile.base.arch, profile.seed).to(pick_device(profile.runtime))
     r_px, scales = profile.base.r_px, profile.stage1.scales
     # From the identity on: preconditioned, an output of 0 leaves the picture as it is.
@@ -97,6 +99,18 @@ def _first_part(
     save_base(base.cpu(), out, {**info, "pretraining": pretraining}, torch.bfloat16)
     remove_dir(plan.checkpoints)
     return out
+
+
+def _made_of(folder: Path) -> str | None:
+    """Key of the inputs of the whole base in ``folder``, or None.
+
+    A run that was killed in its second part must not train the first one anew.
+    """
+    try:
+        info = load_base_folder(folder).info
+    except (OSError, ModelError):
+        return None
+    return info.get("pretraining", {}).get("key")
 
 
 class DenoisingTask(BaseWeights):
