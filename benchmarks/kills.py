@@ -1,6 +1,6 @@
 """Kill training at random moments and see what is left.
 
-    python benchmarks/kills.py                 # 200 SIGKILLs and 20 SIGTERMs, profile smoke
+    python -m benchmarks.kills                 # 200 SIGKILLs and 20 SIGTERMs, profile smoke
 
 Each run of training is killed again and again until it gets through, then held against one that was
 left alone: adapter, sample pictures, figures and the order of the data, byte for byte. Writes
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import signal
 import tempfile
@@ -25,6 +24,7 @@ from typing import Any
 import yaml
 
 from benchmarks.forked import ended, fork, traced, warm_up, write_photographs
+from benchmarks.machine import machine_name
 from tudsr.images.atomic import write_json, write_text
 from tudsr.profile import PROJECT_ROOT, load_profile
 from tudsr.provenance import file_sha256
@@ -32,7 +32,7 @@ from tudsr.train.record import read_metrics
 
 RESULTS = PROJECT_ROOT / "benchmarks" / "results"
 STAGES = ("stage1", "stage2")
-_GROUP = {"stage1": 4, "stage2": 1}  # images an update, in profile smoke
+_GROUP = {"stage1": 2, "stage2": 1}  # images an update, in the profile below
 _TIMED = ("images_per_s", "peak_memory_gib")
 
 
@@ -101,7 +101,7 @@ def main() -> None:
         began = time.monotonic()
         tally, alone_s = trial(Path(folder), options.kills, options.terms, options.seed)
     told = {
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+        "machine": f"{machine_name()}, {os.cpu_count()} cores",
         "undisturbed_s": {stage: round(s, 2) for stage, s in alone_s.items()},
         "seconds": round(time.monotonic() - began, 1),
         **{k: dict(v) if isinstance(v, Counter) else v for k, v in vars(tally).items()},
@@ -141,14 +141,15 @@ def _disturb(
     """Kill one run until it gets through, or until there have been kills enough."""
     code = -1
     while code != 0:
+        before = len(traced(place.folder / "trace"))
         child = place.start(profile)
         if tally.kills < wanted[0]:
             time.sleep(rng.uniform(0, alone_s))
             code = _end(child, signal.SIGKILL)
             if code == -signal.SIGKILL:
-                _examine(place, tally)
+                _examine(place, before, tally)
         elif sum(tally.terminated.values()) < wanted[1]:
-            _wait_for_an_update(place, child, len(traced(place.folder / "trace")))
+            _wait_for_an_update(place, child, before)
             time.sleep(rng.uniform(0, alone_s / 3))
             code = _end(child, signal.SIGTERM)
             tally.terminated[str(code)] += 1
@@ -177,8 +178,11 @@ def _wait_for_an_update(place: Place, child: int, before: int) -> None:
         time.sleep(0.01)
 
 
-def _examine(place: Place, tally: Tally) -> None:
-    """Count the kill, what of the checkpoints cannot be loaded, and how many images are lost."""
+def _examine(place: Place, before: int, tally: Tally) -> None:
+    """Count the kill, what of the checkpoints cannot be loaded, and how many images are lost.
+
+    ``before`` is how many updates earlier starts had begun.
+    """
     tally.kills += 1
     checkpoints = place.checkpoints()
     tally.unloadable += sum(not whole for _, whole in checkpoints)
@@ -186,8 +190,8 @@ def _examine(place: Place, tally: Tally) -> None:
     saved = max((seen for seen, whole in checkpoints if whole), default=0)
     if place.out.exists():
         tally.moments["with the result there"] += 1
-    elif not updates:
-        tally.moments["before the first update"] += 1
+    elif len(updates) == before:
+        tally.moments["before its first update"] += 1
     else:
         # Of the update that had begun, all may have been computed.
         lost = updates[-1][0] + _GROUP[place.stage] - saved
@@ -217,13 +221,17 @@ def _undisturbed(folder: Path, profile: Path) -> tuple[dict[str, Place], dict[st
 
 
 def _profile(folder: Path) -> Path:
-    """Profile smoke with checkpoints, figures and pictures close together."""
+    """Profile smoke with checkpoints, figures and pictures close together and small updates."""
     write_photographs(folder / "data")
-    often = {"checkpoint_every": 8, "log_every": 4, "sample_every": 12}
+    often = {"checkpoint_every": 4, "log_every": 2, "sample_every": 6}
     settings = {
         "extends": "smoke",
-        "stage1": {"images": 40, **often},
-        "stage2": {"images": 20, **often},
+        "stage1": {"images": 20, "batch": 1, "loss": {"l1_only_images": 12}, **often},
+        "stage2": {
+            "images": 12,
+            "loss": {"l1_only_images": 8, "alternate_edges": True},
+            **often,
+        },
     }
     path = folder / "mine.yaml"
     write_text(path, yaml.safe_dump(settings))

@@ -50,10 +50,7 @@ def test_two_ranks_give_the_losses_of_one(cases, stage, updates):
     ours, theirs = losses(one["rows"]), losses(two["rows"])
     assert {"loss_l1", "loss_dists", "loss_gan", "loss_critic"} <= {name for name, _ in ours}
     assert [name for name, _ in ours] == [name for name, _ in theirs]
-    for (
-        name,
-        ours_,
-    ), (_, theirs_) in zip(ours, theirs, strict=True):
+    for (name, ours_), (_, theirs_) in zip(ours, theirs, strict=True):
         assert math.isclose(ours_, theirs_, rel_tol=1e-5), (name, ours_, theirs_)
 
 
@@ -114,7 +111,7 @@ def test_devices_of_the_profile_are_launched_stop_together_and_torchrun_goes_on(
     write_photographs(tmp_path / "data")
     profile = tmp_path / "two.yaml"
     profile.write_text(
-        "extends: smoke\nruntime: {devices: 2}\nstage1: {images: 400, log_every: 4}\n"
+        "extends: smoke\nruntime: {devices: 2}\nstage1: {images: 160, log_every: 4}\n"
     )
     arguments = ["-m", "tudsr", "train", "stage1", "--profile", str(profile)]
     arguments += ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
@@ -126,7 +123,7 @@ def test_devices_of_the_profile_are_launched_stop_together_and_torchrun_goes_on(
     child.send_signal(signal.SIGTERM)
     _, said = child.communicate(timeout=60)
     assert child.returncode == 75, said
-    assert "stage 1 was interrupted after" in said and "of 400 images" in said
+    assert "stage 1 was interrupted after" in said and "of 160 images" in said
     saved = sorted(p.name for p in tmp_path.glob("work/*/checkpoints/*"))[-1]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     done = subprocess.run(
@@ -134,4 +131,4 @@ def test_devices_of_the_profile_are_launched_stop_together_and_torchrun_goes_on(
     )
     assert done.returncode == 0, done.stderr
     seen = [row["images_seen"] for row in read_metrics(tmp_path / "out" / "metrics.jsonl")]
-    assert seen == list(range(4, 401, 4)) and int(saved) < 400
+    assert seen == list(range(4, 161, 4)) and int(saved) < 160

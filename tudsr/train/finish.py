@@ -106,7 +106,8 @@ class FinishingTask(BaseWeights):
     def __init__(self, base: Base, profile: Profile) -> None:
         settings = profile.pretrain.finish
         super().__init__(base, profile.pretrain, lr=settings.lr)
-        self.profile, self.unit, self.group = profile, settings.batch, settings.batch
+        self.profile = profile
+        self.unit = self.group = settings.batch
         self.device = base.prompt.device
         loss = profile.stage1.loss
         self.trunk = staged_trunk(loss.trunk, loss.trunk_path).to(self.device)

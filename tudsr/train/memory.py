@@ -1,24 +1,25 @@
 """What a micro-batch keeps for its backward pass, and what to lower when memory runs out.
 
-The estimate is computed, not measured: UNet, decoder and loss trunk run once on meta tensors, which
-have shapes and no memory, and what autograd saves is added up. It knows nothing of temporary
-buffers, of the allocator's fragmentation or of what else is on the device, and counts in float32
-(under bf16 autocast about half).
+The estimate is computed, not measured: UNet, decoder and loss trunk run once on fake tensors, which
+have shapes and a device but no memory, and what autograd saves is added up. (Meta tensors have no
+device, so torch would take attention that keeps all scores, whatever the device offers.) It knows
+nothing of temporary buffers, of the allocator's fragmentation or of what else is on the device, and
+counts in float32 (under bf16 autocast about half).
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
 from tudsr.errors import TrainingError
-from tudsr.model.base import Base
 from tudsr.profile import StageSettings
 from tudsr.train.adversarial import AdversarialStep
 
@@ -47,16 +48,15 @@ class MemoryEstimate:
 def estimate(step: AdversarialStep, r_px: int) -> MemoryEstimate:
     """What training at R = ``r_px`` pixels needs; runs no kernel and takes a second or two."""
     base = step.base
-    image = torch.empty(1, 3, r_px, r_px, device="meta")
-    channels = int(base.unet.config["in_channels"])
-    side = r_px // base.codec.factor
-    latents = torch.empty(1, channels, side, side, device="meta")
-    generator = _saved_by_unet(base, latents)
+    side_px = r_px // base.codec.factor
+    latents = (1, int(base.unet.config["in_channels"]), side_px, side_px)
+    # The UNet's input needs no gradient: the codec before it is frozen.
+    generator = _saved(base.unet, [latents, (1,), tuple(base.prompt.shape)], step.device)
     vae = getattr(base.codec, "vae", None)
     if vae is not None:
-        generator += _saved(_Decoder(vae), latents.requires_grad_())
+        generator += _saved(_Decoder(vae), [latents], step.device, into_input=True)
     # DISTS on the pictures and on their edges, each with a gradient.
-    losses = 2 * _saved(step.trunk, image.requires_grad_())
+    losses = 2 * _saved(step.trunk, [(1, 3, r_px, r_px)], step.device, into_input=True)
     trained = [*step.parameters, *step.heads]
     # Gradient, average and AdamW's two moments of each trained value.
     state = _bytes(base.parameters()) + _bytes(step.trunk.parameters()) + 4 * _bytes(trained)
@@ -115,28 +115,32 @@ class _Decoder(nn.Module):
         return cast(Any, self.vae).decode(latents, return_dict=False)[0]
 
 
-def _saved_by_unet(base: Base, latents: Tensor) -> int:
-    prompt = torch.empty_like(base.prompt, device="meta")
-    return _saved(base.unet, latents, torch.empty(1, device="meta"), prompt)
-
-
-def _saved(module: nn.Module, *arguments: Tensor) -> int:
-    """Bytes that autograd keeps of one forward pass, its own parameters left out."""
-    meta = {
-        name: torch.empty_like(value, device="meta").requires_grad_(value.requires_grad)
-        for name, value in [*module.named_parameters(), *module.named_buffers()]
-    }
+def _saved(
+    module: nn.Module,
+    shapes: Sequence[tuple[int, ...]],
+    device: torch.device,
+    into_input: bool = False,
+) -> int:
+    """Bytes that autograd keeps of one forward pass, its parameters and inputs left out."""
     storages: dict[int, tuple[Any, int]] = {}
-    own = {_storage(value)[0] for value in [*meta.values(), *arguments]}
+    with FakeTensorMode():
+        inputs = [torch.empty(s, device=device).requires_grad_(into_input) for s in shapes]
+        weights = {
+            name: torch.empty(value.shape, dtype=value.dtype, device=device).requires_grad_(
+                value.requires_grad
+            )
+            for name, value in [*module.named_parameters(), *module.named_buffers()]
+        }
+        own = {_storage(value)[0] for value in [*weights.values(), *inputs]}
 
-    def note(value: Tensor) -> Tensor:
-        key, storage = _storage(value)
-        if key not in own:
-            storages[key] = (storage, storage.nbytes())
-        return value
+        def note(value: Tensor) -> Tensor:
+            key, storage = _storage(value)
+            if key not in own:
+                storages[key] = (storage, storage.nbytes())
+            return value
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda value: value):
-        functional_call(module, meta, arguments)
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda value: value):
+            functional_call(module, weights, tuple(inputs))
     return sum(size for _, size in storages.values())
 
 

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tudsr.errors import SettingsError
+from tudsr.errors import ModelError, SettingsError
 from tudsr.images.atomic import remove_dir
-from tudsr.model.base import TRAIN_STEPS, Base, random_base, save_base
+from tudsr.model.base import TRAIN_STEPS, Base, load_base_folder, random_base, save_base
 from tudsr.profile import PretrainSettings, Profile
 from tudsr.train.base_weights import BaseWeights
 from tudsr.train.checkpoint import training_inputs
@@ -72,6 +72,8 @@ def _first_part(
         }
     )
     inputs = training_inputs(decisive, photos)
+    if settings.finish.images and _made_of(out) == inputs.key:
+        return out
     base = random_base(profile.base.arch, profile.seed).to(pick_device(profile.runtime))
     r_px, scales = profile.base.r_px, profile.stage1.scales
     # From the identity on: preconditioned, an output of 0 leaves the picture as it is.
@@ -101,13 +103,26 @@ def _first_part(
     return out
 
 
+def _made_of(folder: Path) -> str | None:
+    """Key of the inputs of the whole base in ``folder``, or None.
+
+    A run that was killed in its second part must not train the first one anew.
+    """
+    try:
+        info = load_base_folder(folder).info
+    except (OSError, ModelError):
+        return None
+    return info.get("pretraining", {}).get("key")
+
+
 class DenoisingTask(BaseWeights):
     """Denoising on epsilon, or restoration in one step: a coin decides for each update."""
 
     def __init__(self, base: Base, profile: Profile) -> None:
         settings = profile.pretrain
         super().__init__(base, settings, lr=settings.lr)
-        self.profile, self.unit, self.group = profile, settings.batch, settings.batch
+        self.profile = profile
+        self.unit = self.group = settings.batch
 
     def update(self, batch: dict[str, Tensor], images_seen: int, rate: float) -> dict[str, Tensor]:
         """One AdamW step on a batch of ``hr`` and ``lr``, (B, 3, R, R) in [0, 1]."""
