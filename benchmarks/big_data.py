@@ -84,8 +84,8 @@ def _measure(folder: str, scratch: Path) -> dict[str, Any]:
 def _table(told: dict[str, Any]) -> str:
     low, high = told["build_s_range"]
     return (
-        "| pictures | shards | set | index built in | memory | index | loaded in | an epoch's order |"
-        "\n| --: | --: | --: | --: | --: | --: | --: | --: |\n"
+        "| pictures | shards | set | index built in | memory | index | loaded in "
+        "| an epoch's order |\n| --: | --: | --: | --: | --: | --: | --: | --: |\n"
         f"| {told['pictures']:,} | {told['shards']} | {told['set_gb']} GB | {told['build_s']} s "
         f"({low} to {high}) | {told['memory_grown_mib']} MiB | {told['index_mib']} MiB "
         f"| {told['load_ms']} ms | {told['order_ms']} ms |\n"

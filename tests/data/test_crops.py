@@ -20,7 +20,8 @@ def test_crops_are_of_the_asked_size_and_in_range(photo):
         crop = drawn(photo, seed)
         assert crop.shape == (64, 64, 3)
         assert crop.dtype == np.float32
-        assert 0 <= crop.min() and crop.max() <= 1
+        assert crop.min() >= 0
+        assert crop.max() <= 1
         assert crop.flags.c_contiguous
 
 

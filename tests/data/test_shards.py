@@ -19,7 +19,13 @@ def scan(path):
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_picture_is_found_where_tarfile_reads_it(tmp_path, form):
     long = "folder/" * (20 if form != tarfile.USTAR_FORMAT else 8) + "long.jpg"
-    members = {"a.png": picture(1), "b.json": b"{}", long: picture(2), "c/._d.png": b"mac", "e.PNG": b""}
+    members = {
+        "a.png": picture(1),
+        "b.json": b"{}",
+        long: picture(2),
+        "c/._d.png": b"mac",
+        "e.PNG": b"",
+    }
     path = write_tar(tmp_path / "x.tar", members, form)
     found = scan(path)
     assert [m.name for m in found] == ["a.png", long, "e.PNG"]

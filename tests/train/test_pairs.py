@@ -109,13 +109,9 @@ class Killed(BaseException):
     pass
 
 
-def test_training_on_a_big_set_is_killed_and_ends_with_the_same_bytes(
-    index, tmp_path, monkeypatch
-):
+def test_training_on_a_big_set_is_killed_and_ends_with_the_same_bytes(index, tmp_path, monkeypatch):
     smoke = load_profile("smoke")
-    smoke = smoke.model_copy(
-        update={"data": smoke.data.model_copy(update={"max_bad_share": 0.5})}
-    )
+    smoke = smoke.model_copy(update={"data": smoke.data.model_copy(update={"max_bad_share": 0.5})})
     told = train_stage1(smoke, [index], tmp_path / "whole", tmp_path / "work1")
     assert told["pictures"] == 12 and told["pictures_skipped"] == 1
     assert 0 <= told["data_wait"] <= 1

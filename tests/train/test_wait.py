@@ -50,7 +50,9 @@ class Sleepy:
         return index
 
 
-@pytest.mark.parametrize(("workers", "work_s", "low", "high"), [(0, 0.05, 0.4, 0.6), (1, 0.15, 0, 0.1)])
+@pytest.mark.parametrize(
+    ("workers", "work_s", "low", "high"), [(0, 0.05, 0.4, 0.6), (1, 0.15, 0, 0.1)]
+)
 def test_a_worker_hides_what_the_loop_alone_would_wait_for(workers, work_s, low, high):
     waiting = DataWait(DataLoader(Sleepy(), batch_size=1, num_workers=workers))
     for _ in waiting:

@@ -50,7 +50,7 @@ class StoredPicture:
 
 
 class Names:
-    """Many strings in two arrays, which costs no object each and is shared with workers as it is."""
+    """Many strings in two arrays: no object for each, and workers share them as they are."""
 
     def __init__(self, text: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
         self.text, self.ends = text, ends
