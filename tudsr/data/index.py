@@ -1,6 +1,6 @@
 """Where each picture of a big set is: built once, kept as a file, then read at random.
 
-An index takes about 60 bytes a picture. Its file's name holds the set's version, so a changed set
+An index takes about 40 bytes a picture. Its file's name holds the set's version, so a changed set
 gets an index of its own.
 """
 
