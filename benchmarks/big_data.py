@@ -1,6 +1,6 @@
 """How long a set of LSDIR's size takes to index, and in how much memory.
 
-    python benchmarks/big_data.py [--short]
+    python -m benchmarks.big_data [--short]
 
 Makes 85 tar shards of 1,000 members of 1.7 MB each in which only headers are written: the rest are
 holes, which take no disk. Indexes them, then reads the order of an epoch. Writes
@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import machine_name
 from tudsr.data.index import build_index, load_index, save_index
 from tudsr.data.order import epoch_order
 from tudsr.data.sources import list_sources
@@ -73,6 +74,7 @@ def _measure(folder: str, scratch: Path, runs: int) -> dict[str, Any]:
     started = time.perf_counter()
     epoch_order(len(index), 0, 0)
     return {
+        "machine": machine_name(),
         "pictures": len(index),
         "shards": SHARDS,
         "runs": runs,
@@ -89,6 +91,7 @@ def _measure(folder: str, scratch: Path, runs: int) -> dict[str, Any]:
 def _table(told: dict[str, Any]) -> str:
     low, high = told["build_s_range"]
     return (
+        f"{told['machine']}, index built {told['runs']} times.\n\n"
         "| pictures | shards | set | index built in | memory | index | loaded in "
         "| an epoch's order |\n| --: | --: | --: | --: | --: | --: | --: | --: |\n"
         f"| {told['pictures']:,} | {told['shards']} | {told['set_gb']} GB | {told['build_s']} s "

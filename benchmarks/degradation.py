@@ -1,6 +1,6 @@
 """Goal D1: our degradation chain beside a BasicSR-style chain on one core.
 
-    python benchmarks/degradation.py [--short]
+    python -m benchmarks.degradation [--short]
 
 Both do the same recipes (same kernels, factors, strengths, qualities) to the same crops, by turns.
 The peer is written for this comparison from the published description of Real-ESRGAN's chain as
@@ -17,18 +17,17 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.machine import machine_name
 from tudsr.data.crops import draw_crop
 from tudsr.data.degrade import Pixels, apply_recipe
 from tudsr.data.photos import list_photographs, open_photo
@@ -54,7 +53,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     rows = [_case(preset, side, scale, runs, recipes) for preset, side, scale in CASES]
     spread = max(row[f"{who}_spread"] for row in rows for who in ("ours", "peer"))
-    told: dict[str, Any] = {"machine": _machine(), "goal": GOAL, "runs": runs}
+    told: dict[str, Any] = {"machine": machine_name(), "goal": GOAL, "runs": runs}
     told |= {"recipes": recipes, "cases": rows}
     told["verdict"] = _verdict(rows, spread)
     write_json(RESULTS / "degradation.json", told)
@@ -205,13 +204,6 @@ def _table(told: dict[str, Any]) -> str:
             f"| {row['drawing_ms']} | {row['times_faster']} x |"
         )
     return "\n".join([*lines, "", told["verdict"] + "."]) + "\n"
-
-
-def _machine() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text("utf-8").splitlines() if info.is_file() else []
-    model = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
-    return model or platform.processor()
 
 
 if __name__ == "__main__":
