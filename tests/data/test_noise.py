@@ -38,7 +38,7 @@ def test_grey_noise_is_the_same_in_each_channel_and_colour_noise_is_not(kind):
 
 
 def test_shot_noise_is_poissons_at_every_level(ramp):
-    """Mean and variance of a count are its photons; dark ones follow SciPy's distribution."""
+    """A count's mean and variance are its photons; dark ones have SciPy's own distribution."""
     noise = shot(ramp)
     photons = np.arange(256) / 255 * 256
     counts = (noise + ramp) / 255 * 256

@@ -1,6 +1,7 @@
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def test_a_place_is_a_picture_whoever_asks_and_when(tmp_path):
     assert numbers(opened(folder), reversed(range(70))) == whole[::-1]
     assert numbers(opened(folder), range(37, 70)) == whole[37:]
     by_rank = [numbers(opened(folder), range(rank, 70, 4)) for rank in range(4)]
-    assert sorted(n for share in by_rank for n in share) == sorted(whole)
+    assert sorted(chain(*by_rank)) == sorted(whole)
     assert all(by_rank[rank] == whole[rank::4] for rank in range(4))
     assert numbers(opened(folder, seed=1), range(30)) != whole[:30]
 

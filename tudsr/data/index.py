@@ -1,6 +1,6 @@
 """Where each picture of a big set is: built once, kept as a file, then read at random.
 
-An index takes about 60 bytes a picture. Its file's name holds the set's version, so a changed set
+An index takes about 40 bytes a picture. Its file's name holds the set's version, so a changed set
 gets an index of its own.
 """
 
@@ -50,7 +50,7 @@ class StoredPicture:
 
 
 class Names:
-    """Many strings in two arrays: no object each, and shared with workers as it is."""
+    """Many strings in two arrays: no object for each, and workers share them as they are."""
 
     def __init__(self, text: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
         self.text, self.ends = text, ends

@@ -1,7 +1,8 @@
 """Where a big training set lies: folders and tar shards, on a local disk or in an S3 bucket.
 
 A source is a folder, one ``.tar``, or a pattern of them; local, or ``s3://bucket/prefix``. Files
-are listed once and then read by byte range, through fsspec, which torch brings; S3 needs s3fs too.
+are listed once and then read by byte range, through fsspec, which torch brings; S3 needs s3fs
+beside it.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ def _tag(info: dict[str, Any]) -> str:
 
 
 def _filesystem(url: str) -> tuple[Any, str]:
-    """The store of a URL and the path in it; fsspec keeps a client a process, so forks are fine."""
+    """The store of a URL and the path in it; fsspec gives a forked process a client of its own."""
     scheme = url.partition("://")[0] if "://" in url else "file"
     if scheme not in ("file", "s3"):
         raise DataError(f"{url}: sources are local paths or s3://bucket/prefix, not {scheme}://")
