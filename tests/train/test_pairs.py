@@ -16,7 +16,7 @@ from tudsr.data.index import ensure_index
 from tudsr.profile import load_profile
 from tudsr.train.adversarial import AdversarialStep
 from tudsr.train.pairs import TrainingPairs
-from tudsr.train.stages import _key, train_stage1
+from tudsr.train.stages import _inputs, train_stage1
 
 SETTINGS = load_profile("smoke").degradation
 
@@ -143,5 +143,5 @@ def test_training_ends_with_the_same_bytes_whatever_the_number_of_workers(index,
         profile = profile.model_copy(update=update)
         train_stage1(profile, [index], tmp_path / f"out{workers}", tmp_path / "work")
         adapters.add((tmp_path / f"out{workers}" / "adapter.safetensors").read_bytes())
-        keys.add(_key(profile, "stage1", [index], ()))
+        keys.add(_inputs(profile, "stage1", [index], ()).key)
     assert len(adapters) == len(keys) == 1
