@@ -1,6 +1,6 @@
 """The README's table: what the last `make run` reached, and how much of it the base alone reaches.
 
-    python benchmarks/make_run.py
+    python -m benchmarks.make_run
 
 Scores the base without adapters on the test pairs, reads the run's own scores and its steps' times,
 and writes benchmarks/results/make-run.{json,md}.
@@ -9,11 +9,11 @@ and writes benchmarks/results/make-run.{json,md}.
 from __future__ import annotations
 
 import json
-import platform
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import machine_name
 from tudsr.evaluate.judge import examine
 from tudsr.evaluate.score import ScoreTable
 from tudsr.images.atomic import write_json, write_text
@@ -34,7 +34,7 @@ def main() -> None:
     base = _base_alone(profile, run / "pairs")
     means = {"bicubic": verdict["means"]["bicubic"], "base alone": _means(base)}
     means["TUDSR"] = verdict["means"]["model"]
-    told = {"machine": _machine(), "steps_s": _step_seconds(), "means": means}
+    told = {"machine": machine_name(), "steps_s": _step_seconds(), "means": means}
     write_json(RESULTS / "make-run.json", {**told, "gains": verdict["gains"]})
     write_text(RESULTS / "make-run.md", _table(means))
     print((RESULTS / "make-run.md").read_text("utf-8"))
@@ -75,17 +75,6 @@ def _step_seconds() -> dict[str, float]:
         for name, step in steps.items()
         if step.start_time and step.end_time
     }
-
-
-def _machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines() if _linux() else []
-    model = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
-    amx = " with AMX" if any("amx_bf16" in line for line in lines) else ""
-    return f"{model or platform.processor()}{amx}"
-
-
-def _linux() -> bool:
-    return platform.system() == "Linux"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tudsr.data.commands import app as data_app
-from tudsr.errors import TudsrError
+from tudsr.errors import Interrupted, TudsrError
 from tudsr.evaluate.commands import evaluate
 from tudsr.model.commands import app as base_app
 from tudsr.release.commands import models, promote, rollback
@@ -53,11 +54,18 @@ def profile(
 
 
 def main() -> None:
-    """Run the command line; a mistake of the user's is one sentence and exit code 2."""
+    """Run the command line; a mistake of the user's is one sentence and exit code 2.
+
+    A training that was told to stop and has saved ends with 75.
+    """
     for entry in entry_points(group="tudsr.commands"):
         app.command(entry.name)(entry.load())
     try:
         app()
+    except Interrupted as stop:
+        if os.environ.get("RANK", "0") == "0":
+            typer.secho(str(stop), fg="yellow", err=True)
+        sys.exit(stop.code)
     except TudsrError as error:
         _fail(str(error))
     except OSError as error:

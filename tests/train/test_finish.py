@@ -108,3 +108,31 @@ def test_pretraining_ends_with_it_when_the_profile_asks(photos, tmp_path):
     assert {"pretraining", "finishing"} <= info.keys()
     one, other = weights(plain), weights(both)
     assert not all(torch.equal(one[k], other[k]) for k in one)
+
+
+class Listener:
+    """Notes the second part's rows; ends training at one of them."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.stop_at, self.first, self.second = stop_at, [], []
+
+    def log(self, seen, figures):
+        (self.second if "loss_l1" in figures else self.first).append(seen)
+        if self.second == [*range(4, (self.stop_at or 0) + 1, 4)] != []:
+            raise TrainingError("stopped by the test")
+
+    def picture(self, *_):
+        raise AssertionError("no pictures here")
+
+
+def test_stopped_in_the_second_part_it_does_not_train_the_first_anew(photos, tmp_path):
+    asked = profile(checkpoint_every=4)
+    pretrain = asked.pretrain.model_copy(update={"log_every": 4})
+    asked = asked.model_copy(update={"pretrain": pretrain})
+    whole = pretrain_base(asked, photos, tmp_path / "whole", tmp_path / "w1")
+    with pytest.raises(TrainingError, match="by the test"):
+        pretrain_base(asked, photos, tmp_path / "out", tmp_path / "w2", [Listener(stop_at=8)])
+    again = pretrain_base(asked, photos, tmp_path / "out", tmp_path / "w2", [told := Listener()])
+    assert (told.first, told.second) == ([], [8, 12, 16])
+    one, other = weights(whole), weights(again)
+    assert all(torch.equal(one[k], other[k]) for k in one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Generator
@@ -39,9 +40,12 @@ def writing_dir(path: Path) -> Generator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _settle(file)
+        for entry in temporary.rglob("*"):
+            if entry.is_file():
+                _settle(entry)
+            else:
+                _fsync(entry)
+        _fsync(temporary)
         _swap(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -62,6 +66,28 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` to ``path`` atomically, as indented JSON with a final newline."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def remove_dir(path: Path) -> None:
+    """Remove a directory so that a killed process leaves it whole or gone, never half."""
+    doomed = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}")
+    path.replace(doomed)
+    shutil.rmtree(doomed)
+
+
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Remove the temporary files and directories that a killed process left in ``folder``.
+
+    ``name`` limits it to those that were to become, or had been, files of this name. Call it only
+    where nobody else is writing.
+    """
+    for entry in folder.glob(f".{name}.*"):
+        if not re.search(r"\.[0-9a-f]{32}(\.|$)", entry.name):
+            continue
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def _swap(temporary: Path, path: Path) -> None:

@@ -28,6 +28,7 @@ from tudsr.model.base_files import (
     save_prompt,
 )
 from tudsr.model.codec import KlCodec, LappedCodec, load_codec
+from tudsr.model.precision import at_least_single
 from tudsr.model.stable_diffusion import SD_ARCHITECTURES, random_parts
 from tudsr.profile import BaseSettings
 
@@ -75,7 +76,10 @@ class Base(nn.Module):
         self.register_buffer("prompt", prompt)
         # float64 from the betas: the closed form, not the scheduler's float32 product.
         betas = scheduler.betas.double()
-        self.register_buffer("alphas_cumprod", torch.cumprod(1 - betas, 0))
+        alphas_cumprod = torch.cumprod(1 - betas, 0)
+        self.register_buffer("alphas_cumprod", alphas_cumprod)
+        # As numbers too: asking a GPU for one would wait for all that it has been given to do.
+        self._abar: list[float] = alphas_cumprod.tolist()
 
     @property
     def size_multiple(self) -> int:
@@ -90,7 +94,7 @@ class Base(nn.Module):
         epsilon = cast(Tensor, self.unet(latents, t, prompt, return_dict=False)[0])
         if not self.preconditioned:
             return epsilon
-        abar = self.alphas_cumprod[t].float().reshape(-1, 1, 1, 1)
+        abar = self.alphas_cumprod[t].to(at_least_single(latents).dtype).reshape(-1, 1, 1, 1)
         return epsilon + (1 - abar.sqrt()) / (1 - abar).sqrt() * latents
 
     def one_step(self, z_lr: Tensor, timestep: int) -> Tensor:
@@ -98,9 +102,15 @@ class Base(nn.Module):
 
         ``z_lr`` (B, C, h, w) is fed as it is: no noise is added to it.
         """
-        abar = float(self.alphas_cumprod[timestep])
+        abar = self._abar[timestep]
         epsilon = self.predict_epsilon(z_lr, timestep)
         return (z_lr - (1 - abar) ** 0.5 * epsilon) / abar**0.5
+
+    def checkpoint_gradients(self) -> None:
+        """Training keeps block inputs of UNet and decoder alone; the rest is computed anew."""
+        self.unet.enable_gradient_checkpointing()
+        if isinstance(self.codec, KlCodec):
+            self.codec.vae.enable_gradient_checkpointing()
 
     def restore(self, images: Tensor, timestep: int, rng: torch.Generator | None = None) -> Tensor:
         """Encode, one step, decode: (B, 3, H, W) in [0, 1] to the same shape, not clamped.

@@ -55,13 +55,15 @@ class LappedCodec(nn.Module):
         del rng
         # In bf16 the transform would cost a grey level.
         with torch.autocast(images.device.type, enabled=False):
-            lapped = _across_borders(images.float(), self.rotation)
+            lapped = _across_borders(images.to(self.rotation.dtype), self.rotation)
             return F.conv2d(F.pixel_unshuffle(lapped, self.factor), self.transform)
 
     def decode(self, latents: Tensor) -> Tensor:
         """The inverse of ``encode``."""
         with torch.autocast(latents.device.type, enabled=False):
-            lapped = F.pixel_shuffle(F.conv2d(latents.float(), self.inverse), self.factor)
+            lapped = F.pixel_shuffle(
+                F.conv2d(latents.to(self.rotation.dtype), self.inverse), self.factor
+            )
             return _across_borders(lapped, self.rotation.T)
 
     def save(self, folder: Path) -> None:

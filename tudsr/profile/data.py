@@ -15,6 +15,21 @@ class DataSettings(Section):
     root: str = Field(
         default="data", description="folder with train/, val/, test/ and manifest.csv"
     )
+    train_sources: tuple[str, ...] = Field(
+        default=(),
+        description="big sets to train on in place of root's train/: folders, .tar shards or "
+        "patterns of them, local or s3://bucket/prefix (docs/big-data.md)",
+    )
+    sample: int = Field(
+        default=256,
+        ge=1,
+        description="pictures of train_sources that validation measures, evenly spaced",
+    )
+    max_bad_share: Unit = Field(
+        default=0.01,
+        description="largest share of the pictures of train_sources that training may skip as "
+        "unreadable or smaller than half a crop",
+    )
     min_side_px: int = Field(
         default=512, ge=1, description="shortest side a photograph may have, pixels"
     )

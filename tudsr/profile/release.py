@@ -61,3 +61,21 @@ class RuntimeSettings(Section):
         description="enlarging with a UNet a stage, its adapter merged (faster), or with one UNet "
         "whose adapters are switched; auto merges below 100 M parameters",
     )
+    devices: int = Field(
+        default=1,
+        ge=1,
+        description="processes that share a stage's training on this machine, a GPU each; what "
+        "torchrun or a cluster has started counts instead",
+    )
+    data_workers: int | None = Field(
+        default=None,
+        ge=0,
+        le=256,
+        description="processes that make training samples (0: the training's own); none: 1 on a "
+        "CPU, else one less than this process's cores, up to 8. Results do not depend on it",
+    )
+    ranks_timeout_s: float = Field(
+        default=600,
+        gt=0,
+        description="longest wait for the other processes of a training, seconds",
+    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tudsr.profile.section import Section, Unit
 
@@ -103,7 +103,7 @@ class LossSettings(Section):
     lattice: float = Field(
         default=0.0,
         ge=0,
-        description="weight of the penalty on a grid of the codec's period (ours)",
+        description="weight of the error that repeats with the codec's period (ours)",
     )
     real_target: Unit = Field(
         default=0.8, description="soft label of real images, also the generator's"
@@ -155,10 +155,30 @@ class StageSettings(Section):
         default=0.0, description="last share of training with a linearly falling rate"
     )
     checkpoint_every: int = Field(default=500, ge=1, description="images between checkpoints")
+    log_every: int = Field(default=50, ge=1, description="images between rows of figures")
     sample_every: int = Field(default=500, ge=1, description="images between sample pictures")
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="keep the inputs of the UNet's and decoder's blocks alone and "
+        "compute what is within anew: less memory, about a third more time",
+    )
+    whole_image_losses: bool = Field(
+        default=False,
+        description="stage 2 only: losses on the whole N·R picture, across chunk borders, with "
+        "exact gradients; each chunk is made twice (ours)",
+    )
     lora: LoraSettings = LoraSettings()
     critic: CriticSettings = CriticSettings()
     loss: LossSettings = LossSettings()
+
+    @model_validator(mode="after")
+    def _whole_pictures_are_whole_steps(self) -> Self:
+        if self.whole_image_losses and self.accumulate % self.n**2:
+            raise ValueError(
+                f"whole_image_losses takes whole pictures, and accumulate {self.accumulate} is no "
+                f"multiple of their {self.n**2} chunks (n {self.n}): set accumulate to {self.n**2}"
+            )
+        return self
 
 
 class FinishSettings(Section):
@@ -180,7 +200,7 @@ class FinishSettings(Section):
     )
     dists: float = Field(default=3.0, ge=0, description="weight of DISTS")
     lattice: float = Field(
-        default=1.0, ge=0, description="weight of the penalty on a grid of the codec's period"
+        default=30.0, ge=0, description="weight of the error that repeats with the codec's period"
     )
     checkpoint_every: int = Field(default=2000, ge=1)
 
@@ -207,5 +227,6 @@ class PretrainSettings(Section):
         "25 to 200; the others denoise",
     )
     warmup: int = Field(default=1000, ge=0, description="crops over which the rate rises")
-    checkpoint_every: int = Field(default=4000, ge=1)
+    checkpoint_every: int = Field(default=4000, ge=1, description="crops between checkpoints")
+    log_every: int = Field(default=100, ge=1, description="crops between rows of figures")
     finish: FinishSettings = FinishSettings()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from tudsr.data.photos import list_photographs
+from tudsr.data.sets import photographs_of
 from tudsr.profile import Profile
 from tudsr.provenance import collect
 from tudsr.release.bundle import BundleManifest, write_bundle
@@ -30,7 +30,7 @@ def assemble(
     gate = verdict.model_dump(mode="json")
     photographs = [
         {"file": photo.file, "author": photo.author, "licence": photo.licence}
-        for photo in list_photographs(Path(profile.data.root))
+        for photo in photographs_of(profile.data)
     ]
     card = model_card(profile, gate, provenance, photographs)
     with tempfile.TemporaryDirectory() as scratch:

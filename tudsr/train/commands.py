@@ -1,4 +1,8 @@
-"""``tudsr train …``: each training on its own, with the settings of a profile."""
+"""``tudsr train …``: each training on its own, with the settings of a profile.
+
+Under ``torchrun`` its processes share a stage's training: ``torchrun --nproc-per-node=4 -m tudsr
+train stage1 --profile sd21``.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,12 @@ app = typer.Typer(help="Train the base or one of the stages alone.", no_args_is_
 ProfileName = Annotated[str, typer.Option("--profile", help="profile name or .yaml file")]
 Out = Annotated[Path, typer.Option(help="where the result goes")]
 Work = Annotated[Path, typer.Option(help="checkpoints and figures; a killed run goes on from here")]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume", help="only go on: an error that says what differs where nothing fits to go on"
+    ),
+]
 
 
 @app.command()
@@ -21,11 +31,12 @@ def base(
     profile: ProfileName = "tiny",
 ) -> None:
     """Pre-train a small base on the training photographs."""
+    from tudsr.data.sets import training_photos
     from tudsr.profile import load_profile
     from tudsr.train.pretrain import pretrain_base
 
     settings = load_profile(profile)
-    pretrain_base(settings, _train_photos(settings.data.root), out, work)
+    pretrain_base(settings, training_photos(settings.data), out, work)
     typer.echo(f"base written to {out}")
 
 
@@ -34,14 +45,16 @@ def stage1(
     out: Out = Path("outputs/train/adapter1"),
     work: Work = Path("outputs/train/stage1"),
     profile: ProfileName = "tiny",
+    resume: Resume = False,
 ) -> None:
     """Train adapter 1 at R (the paper's algorithm 1)."""
+    from tudsr.data.sets import training_photos
     from tudsr.profile import load_profile
     from tudsr.train.stages import train_stage1
 
     settings = load_profile(profile)
-    train_stage1(settings, _train_photos(settings.data.root), out, work)
-    typer.echo(f"adapter 1 written to {out}")
+    train_stage1(settings, training_photos(settings.data), out, work, resume=resume)
+    _say(f"adapter 1 written to {out}")
 
 
 @app.command()
@@ -52,17 +65,21 @@ def stage2(
     out: Out = Path("outputs/train/adapter2"),
     work: Work = Path("outputs/train/stage2"),
     profile: ProfileName = "tiny",
+    resume: Resume = False,
 ) -> None:
     """Train adapter 2 at N·R on chunks (the paper's algorithm 2)."""
+    from tudsr.data.sets import training_photos
     from tudsr.profile import load_profile
     from tudsr.train.stages import train_stage2
 
     settings = load_profile(profile)
-    train_stage2(settings, _train_photos(settings.data.root), adapter1, out, work)
-    typer.echo(f"adapter 2 written to {out}")
+    photos = training_photos(settings.data)
+    train_stage2(settings, photos, adapter1, out, work, resume=resume)
+    _say(f"adapter 2 written to {out}")
 
 
-def _train_photos(root: str) -> list[Path]:
-    from tudsr.data.photos import list_photographs
+def _say(sentence: str) -> None:
+    from tudsr.train.ranks import rank
 
-    return [photo.path for photo in list_photographs(Path(root)) if photo.split == "train"]
+    if rank() == 0:
+        typer.echo(sentence)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
 
@@ -11,21 +12,36 @@ import torch
 from tudsr.errors import SettingsError
 from tudsr.profile import RuntimeSettings
 
+_MAX_WORKERS = 8
+
 
 def pick_device(settings: RuntimeSettings) -> torch.device:
     """The device asked for, or the best there is.
 
     Raises:
-        SettingsError: a device that this machine does not have.
+        SettingsError: a device that this machine does not have, or too few for its ranks.
     """
     available = {"cpu": True, "cuda": torch.cuda.is_available()}
     available["mps"] = torch.backends.mps.is_available()
     if settings.device == "auto":
-        return torch.device(next(d for d in ("cuda", "mps", "cpu") if available[d]))
+        return _own(next(d for d in ("cuda", "mps", "cpu") if available[d]))
     if not available[settings.device]:
         have = ", ".join(d for d, there in available.items() if there)
         raise SettingsError(f"device {settings.device!r} is not on this machine; it has {have}")
-    return torch.device(settings.device)
+    return _own(settings.device)
+
+
+def _own(kind: str) -> torch.device:
+    """This rank's device: ranks of one machine have a GPU each."""
+    local_rank = os.environ.get("LOCAL_RANK")
+    if kind != "cuda" or local_rank is None:
+        return torch.device(kind)
+    if int(local_rank) >= torch.cuda.device_count():
+        raise SettingsError(
+            f"rank {local_rank} of this machine has no GPU: there are "
+            f"{torch.cuda.device_count()}. Start as many ranks, or set runtime.device to cpu"
+        )
+    return torch.device("cuda", int(local_rank))
 
 
 def autocast(device: torch.device, settings: RuntimeSettings) -> AbstractContextManager[object]:
@@ -36,6 +52,21 @@ def autocast(device: torch.device, settings: RuntimeSettings) -> AbstractContext
     if wanted == "fp32":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
+
+
+def data_workers(settings: RuntimeSettings, device: torch.device) -> int:
+    """How many processes make training samples; which samples does not depend on it.
+
+    Unless set: on a CPU one, since training takes the other cores; beside a GPU one less than the
+    cores that this process's share of the machine has, up to 8.
+    """
+    if settings.data_workers is not None:
+        return settings.data_workers
+    if device.type == "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    own = cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(_MAX_WORKERS, own - 1))
 
 
 def _cpu_has_amx(device: torch.device) -> bool:

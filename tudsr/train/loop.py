@@ -1,15 +1,12 @@
 """The training loop: one for the base and both stages, read from top to bottom.
 
 Images seen are the clock. Every random draw derives from (seed, images seen), so a killed run that
-goes on from its newest checkpoint is the same run.
+goes on from its newest checkpoint is the same run, and several ranks draw what one would.
 """
 
 from __future__ import annotations
 
 import math
-import resource
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,26 +16,40 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import load
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from tudsr.errors import TrainingError
-from tudsr.train.checkpoint import newest_checkpoint, save_checkpoint
+from tudsr.errors import Interrupted, SettingsError, TrainingError
+from tudsr.images.atomic import remove_leftovers
+from tudsr.train.checkpoint import (
+    Checkpoint,
+    Inputs,
+    newest_checkpoint,
+    other_trainings,
+    save_checkpoint,
+)
 from tudsr.train.device import keep_freed_memory
-from tudsr.train.record import FileRecorder, Recorder
-
-_LOG_EVERY_S = 2.0
+from tudsr.train.meter import FiniteCheck, Meter
+from tudsr.train.ranks import any_rank, from_rank_0, rank, ranks, sum_values, wait_for_all
+from tudsr.train.record import FileRecorder, Recorder, read_metrics
+from tudsr.train.stopping import StopSignals, ignore_stop_signals
+from tudsr.train.wait import DataWait
 
 
 class Task(Protocol):
     """What one kind of training computes; the loop knows nothing more."""
 
     group: int
-    """Images taken for one call of ``update``."""
+    """Images of one call of ``update``, on all ranks together."""
+    unit: int
+    """Images that are computed at once: ranks share a group in multiples of it."""
 
     def update(self, batch: Any, images_seen: int, rate: float) -> dict[str, Tensor]:
-        """Train on ``group`` images at ``rate`` times the learning rate; return the losses."""
+        """Train on this rank's share of a group at ``rate`` times the learning rate.
+
+        Returns this rank's part of the mean losses: over all ranks they add up to the mean.
+        """
         ...
 
     def tensors(self) -> dict[str, Tensor]:
@@ -61,13 +72,20 @@ class Plan:
     name: str
     images: int
     out: Path
-    key: str
+    inputs: Inputs
     warmup: int = 0
     cooldown: float = 0.0
     checkpoint_every: int = 500
+    log_every: int = 50
     sample_every: int | None = None
     workers: int = 1
+    resume: bool = False
     recorders: Sequence[Recorder] = field(default=())
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where they go."""
+        return self.out / "checkpoints"
 
     def rate(self, images_seen: int) -> float:
         """Share of the full learning rate: rising, 1, then falling linearly to a twentieth."""
@@ -80,50 +98,106 @@ def train(task: Task, data: Dataset[Any], plan: Plan) -> dict[str, float]:
     """Train ``task`` on ``data`` and return the last figures.
 
     Goes on from the newest complete checkpoint under ``plan.out``; figures go to
-    ``plan.out/metrics.jsonl`` and to ``plan.recorders``.
+    ``plan.out/metrics.jsonl`` and to ``plan.recorders``, from rank 0 alone. Item ``i`` of ``data``
+    must be a pure function of ``i``, and there must be ``plan.images`` of them.
 
     Raises:
-        TrainingError: a loss that is not finite (the last checkpoint stays), or a checkpoint made
-            with other settings.
+        TrainingError: a loss that is not finite (the last checkpoint stays), a checkpoint of other
+            settings, or another rank that died.
+        SettingsError: a group that cannot be shared by the ranks.
+        Interrupted: SIGTERM or SIGINT came; the step was finished and saved.
     """
     keep_freed_memory()
+    _check_shares(task, plan)
     seen = _resume(task, plan)
-    recorders = [FileRecorder(plan.out, seen), *plan.recorders]
-    meter = _Meter(plan, seen)
-    with meter:
-        for batch in _batches(task, data, plan, seen):
+    recorders = _recorders(plan, seen)
+    losses_check = FiniteCheck(plan.name, str(plan.checkpoints))
+    with StopSignals() as signals, Meter(plan.name, plan.images, seen) as meter:
+        waiting = DataWait(_batches(task, data, plan, seen), getattr(data, "figures", dict))
+        for batch in waiting:
             losses = task.update(batch, seen, plan.rate(seen))
             before, seen = seen, seen + task.group
-            figures = meter.step(seen, losses)
-            if figures or seen >= plan.images:
-                _check_finite(plan, seen, figures := figures or meter.figures(seen, losses))
-                for recorder in recorders:
-                    recorder.log(seen, figures)
-            if plan.sample_every and _crossed(before, seen, plan.sample_every):
+            losses_check.note(seen, losses)
+            meter.advance(seen)
+            done = seen >= plan.images
+            stop = any_rank(signals.received) and not done
+            if done or _crossed(before, seen, plan.log_every):
+                losses_check.check()
+                figures = sum_values({k: float(v) for k, v in losses.items()})
+                told = meter.figures(seen, figures) | waiting.figures()
+                _log(recorders, seen, {"rate": plan.rate(seen), **told})
+            if plan.sample_every and (done or _crossed(before, seen, plan.sample_every)):
                 _record_sample(task, seen, recorders)
-            if _crossed(before, seen, plan.checkpoint_every):
-                _check_finite(plan, seen, {k: float(v) for k, v in losses.items()})
-                save_checkpoint(plan.out / "checkpoints", seen, task.tensors(), plan.key)
-    save_checkpoint(plan.out / "checkpoints", seen, task.tensors(), plan.key)
-    if plan.sample_every:
-        _record_sample(task, seen, recorders)
-    return meter.last
+            if done or stop or _crossed(before, seen, plan.checkpoint_every):
+                losses_check.check()
+                _save(task, plan, seen)
+            if stop:
+                wait_for_all()
+                raise Interrupted(_farewell(plan, seen))
+    wait_for_all()
+    return _last_figures(plan)
+
+
+def _check_shares(task: Task, plan: Plan) -> None:
+    shared = task.unit * ranks()
+    if task.group % shared:
+        units = task.group // task.unit
+        fitting = [n for n in range(1, units + 1) if units % n == 0]
+        raise SettingsError(
+            f"{plan.name}: an optimizer step is {units} micro-batches of {task.unit} images, which "
+            f"{ranks()} ranks cannot share. Start {' or '.join(map(str, fitting))}, or change "
+            "accumulate"
+        )
 
 
 def _resume(task: Task, plan: Plan) -> int:
-    found = newest_checkpoint(plan.out / "checkpoints", plan.key)
-    if found is None:
+    """Images seen by the newest checkpoint, which ``task`` has taken over; 0 without one."""
+    found = _newest(plan) if rank() == 0 else None
+    if ranks() == 1:
+        tensors = found.tensors() if found else None
+    else:
+        content = from_rank_0(found.weights.read_bytes() if found else None)
+        tensors = load(content) if content is not None else None
+    if tensors is None:
         return 0
-    seen, tensors = found
     task.load(tensors)
-    return seen
+    position = from_rank_0(str(found.images_seen).encode() if found else b"")
+    return int(position or b"0")
+
+
+def _newest(plan: Plan) -> Checkpoint | None:
+    """This run's newest checkpoint; without one, a word on unfinished runs of other settings."""
+    remove_leftovers(plan.out.parent, plan.out.name)
+    remove_leftovers(plan.checkpoints)
+    remove_leftovers(plan.out / "samples")
+    found = newest_checkpoint(plan.checkpoints, plan.inputs)
+    if found is None:
+        others = other_trainings(plan.out.parent, plan.inputs)
+        if plan.resume:
+            said = "; ".join(others) or f"there is no checkpoint under {plan.out.parent}"
+            raise TrainingError(f"{plan.name} cannot go on: {said}")
+        for other in others:
+            note = f"note: {other}. {plan.name} starts anew beside it"
+            Console(stderr=True).print(note, markup=False, highlight=False, soft_wrap=True)
+    return found
+
+
+def _recorders(plan: Plan, seen: int) -> list[Recorder]:
+    return [FileRecorder(plan.out, seen), *plan.recorders] if rank() == 0 else []
 
 
 def _batches(task: Task, data: Dataset[Any], plan: Plan, seen: int) -> DataLoader[Any]:
+    """This rank's share of each group; item numbers are images seen, whatever rank takes them."""
     updates = max(0, math.ceil((plan.images - seen) / task.group))
-    indices = range(seen, seen + updates * task.group)
+    share = task.group // ranks()
+    first = seen + rank() * share
+    indices = [first + u * task.group + i for u in range(updates) for i in range(share)]
     return DataLoader(
-        Subset(data, indices), batch_size=task.group, num_workers=plan.workers if updates else 0
+        Subset(data, indices),
+        batch_size=share,
+        num_workers=plan.workers if updates else 0,
+        worker_init_fn=ignore_stop_signals,
+        generator=torch.Generator(),  # else it draws from the global one
     )
 
 
@@ -131,75 +205,30 @@ def _crossed(before: int, after: int, every: int) -> bool:
     return before // every != after // every
 
 
+def _log(recorders: Sequence[Recorder], seen: int, figures: Mapping[str, float]) -> None:
+    for recorder in recorders:
+        recorder.log(seen, figures)
+
+
 def _record_sample(task: Task, seen: int, recorders: Sequence[Recorder]) -> None:
-    pixels = task.sample()
+    pixels = task.sample() if recorders else None
     if pixels is not None:
         for recorder in recorders:
             recorder.picture(seen, "sample", pixels)
 
 
-def _check_finite(plan: Plan, seen: int, figures: Mapping[str, float]) -> None:
-    bad = [name for name, value in figures.items() if not math.isfinite(value)]
-    if bad:
-        raise TrainingError(
-            f"{plan.name}: {', '.join(bad)} is not finite after {seen} images; the last checkpoint "
-            f"under {plan.out / 'checkpoints'} is kept. Lower the learning rate or clip_norm"
-        )
+def _save(task: Task, plan: Plan, seen: int) -> None:
+    if rank() == 0:
+        save_checkpoint(plan.checkpoints, seen, task.tensors(), plan.inputs)
 
 
-class _Meter:
-    """Progress bar and throughput; a bar only on a terminal."""
-
-    def __init__(self, plan: Plan, seen: int) -> None:
-        console = Console(stderr=True)
-        self.plan = plan
-        self.started, self.first = time.monotonic(), seen
-        self.logged = 0.0
-        self.last: dict[str, float] = {}
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} images"),
-            TextColumn("{task.fields[losses]}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.task = self.bar.add_task(plan.name, total=plan.images, completed=seen, losses="")
-
-    def __enter__(self) -> _Meter:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def step(self, seen: int, losses: Mapping[str, Tensor]) -> dict[str, float] | None:
-        """Figures when it is time to log, else None."""
-        now = time.monotonic()
-        if now - self.logged < _LOG_EVERY_S:
-            return None
-        self.logged = now
-        return self.figures(seen, losses)
-
-    def figures(self, seen: int, losses: Mapping[str, Tensor]) -> dict[str, float]:
-        """Losses, learning-rate share, throughput and peak memory."""
-        elapsed = time.monotonic() - self.started
-        values = {k: float(v) for k, v in losses.items()}
-        text = " ".join(f"{k.removeprefix('loss_')} {v:.3f}" for k, v in values.items())
-        self.bar.update(self.task, completed=seen, losses=text)
-        self.last = {
-            **values,
-            "rate": self.plan.rate(seen),
-            "images_per_s": (seen - self.first) / max(elapsed, 1e-9),
-            "peak_memory_gib": _peak_memory_gib(),
-        }
-        return self.last
+def _farewell(plan: Plan, seen: int) -> str:
+    return (
+        f"{plan.name} was interrupted after {seen} of {plan.images} images and has saved them "
+        f"under {plan.checkpoints}; start it again to go on"
+    )
 
 
-def _peak_memory_gib() -> float:
-    """Peak of the GPU's allocator where one is used, else of the process."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated() / 2**30
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+def _last_figures(plan: Plan) -> dict[str, float]:
+    rows = read_metrics(plan.out / "metrics.jsonl") if rank() == 0 else []
+    return {k: v for k, v in rows[-1].items() if k != "images_seen"} if rows else {}

@@ -7,7 +7,6 @@ stages will (docs/adr/0004).
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,14 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tudsr.model.base import TRAIN_STEPS, Base, random_base, save_base
+from tudsr.errors import ModelError, SettingsError
+from tudsr.images.atomic import remove_dir
+from tudsr.model.base import TRAIN_STEPS, Base, load_base_folder, random_base, save_base
 from tudsr.profile import PretrainSettings, Profile
 from tudsr.train.base_weights import BaseWeights
-from tudsr.train.checkpoint import inputs_key
-from tudsr.train.device import autocast, pick_device
+from tudsr.train.checkpoint import training_inputs
+from tudsr.train.device import autocast, data_workers, pick_device
 from tudsr.train.finish import finish_base
 from tudsr.train.loop import Plan, train
 from tudsr.train.pairs import TrainingPairs
+from tudsr.train.ranks import expected_ranks
 from tudsr.train.record import Recorder
 
 _LOW_T = 400
@@ -55,6 +57,11 @@ def _first_part(
     profile: Profile, photos: Sequence[Path], out: Path, work: Path, recorders: Sequence[Recorder]
 ) -> Path:
     settings = profile.pretrain
+    if expected_ranks() > 1:
+        raise SettingsError(
+            f"a base is pre-trained in one process, and the environment speaks of "
+            f"{expected_ranks()}: start it without torchrun"
+        )
     decisive = profile.model_dump(
         include={
             "pretrain": set(PretrainSettings.model_fields) - {"finish"},
@@ -64,31 +71,48 @@ def _first_part(
             "stage1": {"scales"},
         }
     )
-    key = inputs_key(decisive, photos)
+    inputs = training_inputs(decisive, photos)
+    if settings.finish.images and _made_of(out) == inputs.key:
+        return out
     base = random_base(profile.base.arch, profile.seed).to(pick_device(profile.runtime))
     r_px, scales = profile.base.r_px, profile.stage1.scales
     # From the identity on: preconditioned, an output of 0 leaves the picture as it is.
     for parameter in base.unet.conv_out.parameters():
         nn.init.zeros_(parameter)
-    pairs = TrainingPairs(photos, r_px, r_px, scales, profile.degradation, profile.seed)
+    bad = profile.data.max_bad_share
+    pairs = TrainingPairs(photos, r_px, r_px, scales, profile.degradation, profile.seed, bad)
     task = DenoisingTask(base, profile)
     plan = Plan(
         name="base",
         images=settings.images,
-        out=work / key[:12],
-        key=key,
+        out=work / inputs.key[:12],
+        inputs=inputs,
         warmup=settings.warmup,
         cooldown=settings.cooldown,
         checkpoint_every=settings.checkpoint_every,
+        log_every=settings.log_every,
+        workers=data_workers(profile.runtime, base.prompt.device),
         recorders=recorders,
     )
     figures = train(task, pairs, plan)
     task.ema.copy_to(task.parameters)
     info = {"name": f"tudsr-base-{profile.base.arch}", **base.info}
-    pretraining = {"key": key, "settings": settings.model_dump(), "figures": figures}
+    pretraining = {"key": inputs.key, "settings": settings.model_dump(), "figures": figures}
     save_base(base.cpu(), out, {**info, "pretraining": pretraining}, torch.bfloat16)
-    shutil.rmtree(plan.out / "checkpoints")
+    remove_dir(plan.checkpoints)
     return out
+
+
+def _made_of(folder: Path) -> str | None:
+    """Key of the inputs of the whole base in ``folder``, or None.
+
+    A run that was killed in its second part must not train the first one anew.
+    """
+    try:
+        info = load_base_folder(folder).info
+    except (OSError, ModelError):
+        return None
+    return info.get("pretraining", {}).get("key")
 
 
 class DenoisingTask(BaseWeights):
@@ -97,7 +121,8 @@ class DenoisingTask(BaseWeights):
     def __init__(self, base: Base, profile: Profile) -> None:
         settings = profile.pretrain
         super().__init__(base, settings, lr=settings.lr)
-        self.profile, self.group = profile, settings.batch
+        self.profile = profile
+        self.unit = self.group = settings.batch
 
     def update(self, batch: dict[str, Tensor], images_seen: int, rate: float) -> dict[str, Tensor]:
         """One AdamW step on a batch of ``hr`` and ``lr``, (B, 3, R, R) in [0, 1]."""

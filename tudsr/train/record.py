@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -40,6 +41,8 @@ class FileRecorder:
         """Append one line."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"images_seen": images_seen, **values}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def picture(self, images_seen: int, name: str, pixels: NDArray[np.float32]) -> None:
         """Write ``samples/IMAGES-NAME.png``."""
@@ -57,6 +60,7 @@ class MlflowRecorder:
         from mlflow import MlflowClient
 
         self.client = MlflowClient(tracking_uri)
+        self.tracking_uri = tracking_uri
         self.run_id = run_id
         self.prefix = prefix
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tudsr.images.atomic import writing_dir
+from tudsr.images.atomic import remove_dir, remove_leftovers, writing_dir
 from tudsr.model.adapters import (
     activate,
     adapter_state,
@@ -24,12 +23,17 @@ from tudsr.model.adapters import (
 )
 from tudsr.model.base import Base, load_base
 from tudsr.model.critic import load_heads, save_heads
-from tudsr.profile import Profile
+from tudsr.model.precision import at_least_single
+from tudsr.profile import Profile, StageSettings
 from tudsr.train.adversarial import AdversarialStep
-from tudsr.train.checkpoint import inputs_key
-from tudsr.train.device import autocast, pick_device
+from tudsr.train.checkpoint import Inputs, training_inputs
+from tudsr.train.chunks import chunk, enlarge, unchunk
+from tudsr.train.device import autocast, data_workers, pick_device
+from tudsr.train.launch import Job, launch, launches
 from tudsr.train.loop import Plan, train
+from tudsr.train.memory import explaining_out_of_memory
 from tudsr.train.pairs import TrainingPairs
+from tudsr.train.ranks import join, rank
 from tudsr.train.record import Recorder
 
 STAGE1, STAGE2 = "stage1", "stage2"
@@ -42,18 +46,22 @@ def train_stage1(
     out: Path,
     work: Path,
     recorders: Sequence[Recorder] = (),
+    resume: bool = False,
 ) -> dict[str, float]:
     """Train adapter 1 at R; ``out`` gets ``adapter.safetensors``, figures and sample pictures.
 
     Checkpoints go to a folder under ``work`` that the inputs name: calling again after a kill goes
-    on from there, other settings start anew beside it, and success removes it. Returns the last
-    figures.
+    on from there, other settings start anew beside it (with ``resume`` they are an error that says
+    which differ), and success removes it. ``runtime.devices`` above 1 starts as many processes.
+    Returns the last figures (on ranks other than 0 nothing).
     """
-    base = load_base(profile.base).to(pick_device(profile.runtime))
+    if launches(profile.runtime):
+        return launch(Job.of("stage1", profile, photos, None, out, work, recorders, resume))
+    base = _training_base(profile, profile.stage1)
     add_adapter(base.unet, STAGE1, profile.stage1.lora, profile.seed)
     activate(base.unet, STAGE1)
     task = StageOne(base, profile, _watched(profile, photos, "stage1"))
-    return _train(task, profile, "stage1", photos, out, work, recorders, extra=())
+    return _train(task, profile, "stage1", photos, out, work, recorders, (), resume)
 
 
 def train_stage2(
@@ -63,9 +71,12 @@ def train_stage2(
     out: Path,
     work: Path,
     recorders: Sequence[Recorder] = (),
+    resume: bool = False,
 ) -> dict[str, float]:
     """Train adapter 2 at N·R on chunks, after the frozen adapter 1; as ``train_stage1`` else."""
-    base = load_base(profile.base).to(pick_device(profile.runtime))
+    if launches(profile.runtime):
+        return launch(Job.of("stage2", profile, photos, adapter1, out, work, recorders, resume))
+    base = _training_base(profile, profile.stage2)
     t1 = load_adapter(adapter1, base.unet, STAGE1)
     add_adapter(base.unet, STAGE2, profile.stage2.lora, profile.seed + 1)
     if profile.stage2.lora.warm_start:
@@ -76,7 +87,14 @@ def train_stage2(
     if profile.stage2.critic.warm_start:
         extra.append(adapter1.with_name(HEADS))
         load_heads(extra[-1], task.step.critic)
-    return _train(task, profile, "stage2", photos, out, work, recorders, extra)
+    return _train(task, profile, "stage2", photos, out, work, recorders, extra, resume)
+
+
+def _training_base(profile: Profile, settings: StageSettings) -> Base:
+    base = load_base(profile.base).to(pick_device(profile.runtime))
+    if settings.gradient_checkpointing:
+        base.checkpoint_gradients()
+    return base
 
 
 class StageOne:
@@ -84,17 +102,18 @@ class StageOne:
 
     def __init__(self, base: Base, profile: Profile, watched: dict[str, Tensor]) -> None:
         self.base, self.settings, self.watched = base, profile.stage1, watched
-        self.group = self.settings.batch * self.settings.accumulate
+        self.unit, self.group = self.settings.batch, self.settings.batch * self.settings.accumulate
         self.step = AdversarialStep(base, STAGE1, self.settings, profile.runtime, profile.seed)
 
     def update(self, batch: dict[str, Tensor], images_seen: int, rate: float) -> dict[str, Tensor]:
-        """One optimizer step on ``group`` pairs."""
+        """One optimizer step on ``group`` pairs, this rank's share of them here."""
         device, size = self.step.device, self.settings.batch
         parts = zip(batch["lr"].split(size), batch["hr"].split(size), strict=True)
         share = 1 / self.settings.accumulate
         losses: dict[str, Tensor] = {}
         for lr, hr in parts:
-            losses |= self.step.accumulate(lr.to(device), hr.to(device), images_seen, share)
+            part = self.step.accumulate(lr.to(device), hr.to(device), images_seen, share)
+            _add(losses, part, share)
         self.step.apply(rate)
         return losses
 
@@ -124,32 +143,47 @@ class StageTwo:
         self.base, self.settings, self.watched, self.t1 = base, profile.stage2, watched, t1
         self.chunks = self.settings.n**2
         images = max(1, self.settings.accumulate // self.chunks)
-        self.group = self.settings.batch * images
+        self.unit, self.group = self.settings.batch, self.settings.batch * images
+        self.passes = self.chunks * images
         self.r_px = profile.base.r_px
         self.step = AdversarialStep(base, STAGE2, self.settings, profile.runtime, profile.seed + 1)
 
     def update(self, batch: dict[str, Tensor], images_seen: int, rate: float) -> dict[str, Tensor]:
-        """Loop over all chunks of ``group`` images; a step every ``accumulate`` chunks."""
+        """Loop over all chunks of ``group`` images; a step every ``accumulate`` chunks.
+
+        Several ranks share the images, and the step comes after all chunks.
+        """
         device, losses, count = self.step.device, dict[str, Tensor](), 0
         size, every = self.settings.batch, self.settings.accumulate
         for lr, hr in zip(batch["lr"].split(size), batch["hr"].split(size), strict=True):
             y_lr = self.stage2_input(lr.to(device))
-            pairs = zip(chunk(y_lr, self.r_px), chunk(hr.to(device), self.r_px), strict=True)
-            for chunk_lr, chunk_hr in pairs:
-                losses |= self.step.accumulate(chunk_lr, chunk_hr, images_seen, 1 / every)
-                count += 1
+            for chunks, part in self._backward_passes(y_lr, hr.to(device), images_seen):
+                _add(losses, part, chunks / self.passes)
+                count += chunks
                 if count % every == 0:
                     self.step.apply(rate)
         if count % every:
             self.step.apply(rate)
         return losses
 
+    def _backward_passes(
+        self, y_lr: Tensor, hr: Tensor, images_seen: int
+    ) -> Generator[tuple[int, dict[str, Tensor]]]:
+        """How many chunks each backward pass was for, and its losses."""
+        share, parts = 1 / self.settings.accumulate, chunk(y_lr, self.r_px)
+        if self.settings.whole_image_losses:
+            whole = self.step.accumulate_whole(parts, hr, images_seen, self.chunks * share)
+            yield self.chunks, whole
+            return
+        for chunk_lr, chunk_hr in zip(parts, chunk(hr, self.r_px), strict=True):
+            yield 1, self.step.accumulate(chunk_lr, chunk_hr, images_seen, share)
+
     @torch.no_grad()
     def stage2_input(self, lr: Tensor) -> Tensor:
         """y_L = bilinear x N of G1(x_L): (B, 3, R, R) to (B, 3, N·R, N·R), in [0, 1]."""
         activate(self.base.unet, STAGE1)
         with autocast(self.step.device, self.step.runtime):
-            middle = self.base.restore(lr, self.t1).float().clamp(0, 1)
+            middle = at_least_single(self.base.restore(lr, self.t1)).clamp(0, 1)
         activate(self.base.unet, STAGE2)
         return enlarge(middle, self.settings.n)
 
@@ -171,23 +205,6 @@ class StageTwo:
         return _side_by_side(y_lr.cpu(), unchunk(parts, self.settings.n).cpu(), self.watched["hr"])
 
 
-def enlarge(images: Tensor, n: int) -> Tensor:
-    """Bilinear x N between the stages, in training and at inference alike."""
-    return F.interpolate(images, scale_factor=n, mode="bilinear", align_corners=False)
-
-
-def chunk(images: Tensor, r_px: int) -> list[Tensor]:
-    """Cut (B, 3, N·R, N·R) into N² non-overlapping (B, 3, R, R), row by row (paper, Eq. 10)."""
-    rows = images.split(r_px, dim=2)
-    return [part for row in rows for part in row.split(r_px, dim=3)]
-
-
-def unchunk(chunks: Sequence[Tensor], n: int) -> Tensor:
-    """The exact inverse of ``chunk``."""
-    rows = [torch.cat(list(chunks[i * n : (i + 1) * n]), dim=3) for i in range(n)]
-    return torch.cat(rows, dim=2)
-
-
 def _train(
     task: StageOne | StageTwo,
     profile: Profile,
@@ -197,37 +214,53 @@ def _train(
     work: Path,
     recorders: Sequence[Recorder],
     extra: Sequence[Path],
+    resume: bool,
 ) -> dict[str, float]:
     settings = getattr(profile, stage)
-    key = _key(profile, stage, photos, extra)
+    join(profile.runtime, task.step.device)
+    inputs = _inputs(profile, stage, photos, extra)
     plan = Plan(
         name=stage.replace("stage", "stage "),
         images=settings.images,
-        out=work / key[:12],
-        key=key,
+        out=work / inputs.key[:12],
+        inputs=inputs,
         warmup=settings.warmup,
         cooldown=settings.cooldown,
         checkpoint_every=settings.checkpoint_every,
+        log_every=settings.log_every,
         sample_every=settings.sample_every,
+        resume=resume,
+        workers=data_workers(profile.runtime, task.step.device),
         recorders=recorders,
     )
-    figures = train(task, _pairs(profile, stage, photos, profile.seed), plan)
+    pairs = _pairs(profile, stage, photos, profile.seed)
+    with explaining_out_of_memory(stage, settings, task.step, profile.base.r_px):
+        figures = train(task, pairs, plan)
+    if rank() == 0:
+        _finish(task, stage, settings, plan, out)
+    return figures
+
+
+def _finish(
+    task: StageOne | StageTwo, stage: str, settings: StageSettings, plan: Plan, out: Path
+) -> None:
+    """Write the result, then remove the checkpoints; a kill in between loses nothing."""
     if settings.ema:
         task.step.ema.copy_to(task.step.parameters)
+    remove_leftovers(out.parent, out.name)
     with writing_dir(out) as folder:
         adapter = folder / "adapter.safetensors"
         save_adapter(adapter, task.base.unet, stage, settings.lora, settings.timestep)
         save_heads(folder / HEADS, task.step.critic)
         shutil.copy2(plan.out / "metrics.jsonl", folder)
         shutil.copytree(plan.out / "samples", folder / "samples")
-    shutil.rmtree(plan.out)
-    return figures
+    remove_dir(plan.out)
 
 
 def _pairs(profile: Profile, stage: str, photos: Sequence[Path], seed: int) -> TrainingPairs:
-    settings, r_px = getattr(profile, stage), profile.base.r_px
+    settings, r_px, bad = getattr(profile, stage), profile.base.r_px, profile.data.max_bad_share
     hr_px = r_px * settings.n
-    return TrainingPairs(photos, hr_px, r_px, settings.scales, profile.degradation, seed)
+    return TrainingPairs(photos, hr_px, r_px, settings.scales, profile.degradation, seed, bad)
 
 
 def _watched(profile: Profile, photos: Sequence[Path], stage: str) -> dict[str, Tensor]:
@@ -237,11 +270,25 @@ def _watched(profile: Profile, photos: Sequence[Path], stage: str) -> dict[str, 
     return {name: torch.stack([item[name] for item in items]) for name in ("lr", "hr")}
 
 
-def _key(profile: Profile, stage: str, photos: Sequence[Path], extra: Sequence[Path]) -> str:
-    decisive = profile.model_dump(include={stage, "degradation", "base", "seed", "runtime"})
+def _add(total: dict[str, Tensor], losses: Mapping[str, Tensor], share: float) -> None:
+    for name, loss in losses.items():
+        total[name] = total.get(name, torch.zeros_like(loss)) + share * loss
+
+
+def _inputs(profile: Profile, stage: str, photos: Sequence[Path], extra: Sequence[Path]) -> Inputs:
+    decisive = profile.model_dump(
+        include={
+            stage: True,
+            "degradation": True,
+            "base": True,
+            "seed": True,
+            # How many processes share the work and how long they wait changes no result.
+            "runtime": {"device", "precision"},
+        }
+    )
     folder = Path(profile.base.source)
     files = [folder / "base.json"] if profile.base.random_seed is None else []
-    return inputs_key(decisive, [*photos, *extra, *files])
+    return training_inputs(decisive, [*photos, *extra, *files])
 
 
 def _side_by_side(left: Tensor, middle: Tensor, right: Tensor) -> NDArray[np.float32]:

@@ -1,0 +1,136 @@
+"""Goal T4: stage 1's training step beside a plain loop of the same losses, and its data wait.
+
+    python -m benchmarks.training_step [--profile tiny] [--runs 7] [--steps 8]
+
+Both loops run in turns in this process on the same pairs; the figure is the ratio of their times.
+Refuses to judge when the spread of the ratios exceeds 10 %. Writes
+benchmarks/results/training-step.{json,md}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from benchmarks.machine import machine_name
+from benchmarks.plain_loop import PlainStep
+from tudsr.data.photos import list_photographs
+from tudsr.images.atomic import write_json, write_text
+from tudsr.model.adapters import activate, add_adapter
+from tudsr.model.base import Base, load_base
+from tudsr.profile import PROJECT_ROOT, Profile, load_profile
+from tudsr.train.adversarial import AdversarialStep
+from tudsr.train.device import keep_freed_memory, pick_device
+from tudsr.train.pairs import TrainingPairs
+
+RESULTS = PROJECT_ROOT / "benchmarks" / "results"
+Update = Callable[[int], None]
+
+
+def main() -> None:
+    """Time the loops in turns and write the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profile", default="tiny")
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=8)
+    given = parser.parse_args()
+    keep_freed_memory()
+    profile = load_profile(given.profile)
+    loops = _loops(profile, _pairs(profile, given.steps * profile.stage1.batch))
+    times = _in_turns(loops, given.runs, given.steps)
+    told = {"machine": machine_name(), "profile": given.profile}
+    told |= {"threads": torch.get_num_threads(), "loops": _summary(times)}
+    write_json(RESULTS / "training-step.json", told)
+    write_text(RESULTS / "training-step.md", _table(told["loops"]))
+    print(_table(told["loops"]))
+
+
+def _loops(profile: Profile, pairs: dict[str, torch.Tensor]) -> dict[str, Update]:
+    """One update of each loop on the k-th batch of the pairs."""
+    device = pick_device(profile.runtime)
+    stage, batch = profile.stage1, profile.stage1.batch
+    lr, hr = (pairs[k].to(device).split(batch) for k in ("lr", "hr"))
+    both = stage.model_copy(
+        update={"loss": stage.loss.model_copy(update={"alternate_edges": False})}
+    )
+    plain = PlainStep(_base(profile), "stage1", both, profile.runtime)
+    loops: dict[str, Update] = {"plain": lambda k: plain.update(lr[k], hr[k])}
+    for name, settings in (("ours, both terms", both), ("ours, as in the profile", stage)):
+        step = AdversarialStep(_base(profile), "stage1", settings, profile.runtime, profile.seed)
+
+        def update(k: int, step: AdversarialStep = step) -> None:
+            step.accumulate(lr[k], hr[k], 10**6 + k, 1.0)
+            step.apply(1.0)
+
+        loops[name] = update
+    return loops
+
+
+def _base(profile: Profile) -> Base:
+    base = load_base(profile.base).to(pick_device(profile.runtime))
+    add_adapter(base.unet, "stage1", profile.stage1.lora, profile.seed)
+    activate(base.unet, "stage1")
+    return base
+
+
+def _pairs(profile: Profile, count: int) -> dict[str, torch.Tensor]:
+    photos = [p.path for p in list_photographs(profile.data.root) if p.split == "train"]
+    r_px, scales = profile.base.r_px, profile.stage1.scales
+    pairs = TrainingPairs(photos, r_px, r_px, scales, profile.degradation, profile.seed)
+    items = [pairs[i] for i in range(count)]
+    return {name: torch.stack([item[name] for item in items]) for name in ("lr", "hr")}
+
+
+def _in_turns(loops: dict[str, Update], runs: int, steps: int) -> dict[str, list[float]]:
+    """Seconds a step, per run; the first round warms up and is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in loops}
+    for run in range(runs + 1):
+        for name, update in loops.items():
+            _wait()
+            started = time.perf_counter()
+            for k in range(steps):
+                update(k)
+            _wait()
+            if run:
+                times[name].append((time.perf_counter() - started) / steps)
+    return times
+
+
+def _summary(times: dict[str, list[float]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, seconds in times.items():
+        ratios = [plain / mine for plain, mine in zip(times["plain"], seconds, strict=True)]
+        middle = statistics.median(ratios)
+        spread = (max(ratios) - min(ratios)) / middle
+        found[name] = {
+            "seconds_a_step": statistics.median(seconds),
+            "times_as_fast": middle,
+            "spread": spread,
+            "judged": spread <= 0.10,
+        }
+    return found
+
+
+def _table(loops: dict[str, Any]) -> str:
+    lines = [
+        "| loop | seconds a step | times as fast as plain | spread |",
+        "| --- | --: | --: | --: |",
+    ]
+    for name, row in loops.items():
+        ratio = f"{row['times_as_fast']:.2f}" if row["judged"] else "not judged: spread above 10 %"
+        lines.append(f"| {name} | {row['seconds_a_step']:.3f} | {ratio} | {row['spread']:.0%} |")
+    return "\n".join(lines) + "\n"
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()

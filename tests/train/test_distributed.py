@@ -1,0 +1,134 @@
+"""Several ranks: the losses of one, one who writes, and nobody who waits for the dead."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.forked import write_photographs
+from tudsr.train.record import read_metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory) -> dict[str, dict]:
+    """What the driver told, by case."""
+    folder = tmp_path_factory.mktemp("ranks")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "train" / "ranks_driver.py"), str(folder)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return {line["case"]: line for line in lines}
+
+
+def losses(rows: list[dict]) -> list[tuple[str, float]]:
+    return [(k, v) for row in rows for k, v in sorted(row.items()) if k.startswith("loss_")]
+
+
+@pytest.mark.parametrize(("stage", "updates"), [("stage1", 6), ("stage2", 6)])
+def test_two_ranks_give_the_losses_of_one(cases, stage, updates):
+    one, two = cases[f"one-{stage}"], cases[f"two-{stage}"]
+    assert (one["codes"], two["codes"]) == ([0], [0, 0]), two["logs"]
+    assert len(one["rows"]) == len(two["rows"]) == updates
+    ours, theirs = losses(one["rows"]), losses(two["rows"])
+    assert {"loss_l1", "loss_dists", "loss_gan", "loss_critic"} <= {name for name, _ in ours}
+    assert [name for name, _ in ours] == [name for name, _ in theirs]
+    for (name, ours_), (_, theirs_) in zip(ours, theirs, strict=True):
+        assert math.isclose(ours_, theirs_, rel_tol=1e-5), (name, ours_, theirs_)
+
+
+def test_each_group_is_shared_and_no_image_comes_twice(cases):
+    order = cases["two-stage1"]["order"]
+    first, second = order["trace-0"], order["trace-1"]
+    assert [seen for seen, _ in first] == [seen for seen, _ in second] == [0, 4, 8, 12, 16, 20]
+    hashes = [sha for _, sha in first + second]
+    assert len(set(hashes)) == len(hashes)
+
+
+def test_rank_0_alone_writes_and_speaks(cases):
+    case = cases["two-stage1"]
+    assert case["files"] == [*cases["one-stage1"]["files"][:-2], *_logs_and_traces(2)]
+    assert "adapter 1 written" in case["logs"]["trace-0"]
+    assert case["logs"]["trace-1"].strip() == ""
+
+
+def _logs_and_traces(count: int) -> list[str]:
+    return sorted(f"trace-{r}{end}" for r in range(count) for end in ("", ".log"))
+
+
+def test_a_group_that_cannot_be_shared_is_refused(cases):
+    case = cases["odd"]
+    assert case["codes"] == [2, 2]
+    assert "3 micro-batches of 2 images, which 2 ranks cannot share" in case["logs"]["trace-0"]
+    assert "Start 1 or 3, or change accumulate" in case["logs"]["trace-0"]
+
+
+def test_a_dead_rank_ends_the_other_with_a_message(cases):
+    case = cases["killed"]
+    assert case["codes"] == [2, -signal.SIGKILL]
+    assert case["seconds"] < 5
+    assert "rank 0 of 2 stops: another rank has died" in case["logs"]["trace-0"]
+    assert "Traceback" not in case["logs"]["trace-0"]
+
+
+def test_a_signal_to_one_rank_stops_all_at_the_same_update_saved(cases):
+    case = cases["terminated"]
+    assert case["codes"] == [75, 75], case["logs"]
+    order = case["order"]
+    assert [seen for seen, _ in order["trace-0"]] == [seen for seen, _ in order["trace-1"]]
+    seen = order["trace-0"][-1][0] + 4
+    assert any(f"checkpoints/{seen:010d}/state.json" in name for name in case["files"])
+    assert f"interrupted after {seen} of 24 images" in case["logs"]["trace-0"]
+
+
+def test_ranks_that_were_stopped_go_on_and_end_like_those_left_alone(cases):
+    resumed, whole = cases["resumed"], cases["two-stage1"]
+    assert resumed["codes"] == [0, 0], resumed["logs"]
+    assert losses(resumed["rows"]) == losses(whole["rows"])
+    assert resumed["order"] == whole["order"]
+
+
+@pytest.mark.slow
+def test_devices_of_the_profile_are_launched_stop_together_and_torchrun_goes_on(tmp_path):
+    """The two real launchers: ours, told to stop; then torchrun, which goes on to the end."""
+    write_photographs(tmp_path / "data")
+    profile = tmp_path / "two.yaml"
+    profile.write_text(
+        "extends: smoke\nruntime: {devices: 2}\nstage1: {images: 160, log_every: 4}\n"
+    )
+    arguments = ["-m", "tudsr", "train", "stage1", "--profile", str(profile)]
+    arguments += ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
+    told: dict = {"cwd": tmp_path, "env": environment(), "text": True}
+    child = subprocess.Popen([sys.executable, *arguments], stderr=subprocess.PIPE, **told)
+    while not (rows := list(tmp_path.glob("work/*/metrics.jsonl"))) or not read_metrics(rows[0]):
+        assert child.poll() is None, child.communicate()[1]
+        time.sleep(0.05)
+    child.send_signal(signal.SIGTERM)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 75, said
+    assert "stage 1 was interrupted after" in said and "of 160 images" in said
+    saved = sorted(p.name for p in tmp_path.glob("work/*/checkpoints/*"))[-1]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*launcher, "--nproc-per-node=2", *arguments], capture_output=True, timeout=120, **told
+    )
+    assert done.returncode == 0, done.stderr
+    seen = [row["images_seen"] for row in read_metrics(tmp_path / "out" / "metrics.jsonl")]
+    assert seen == list(range(4, 161, 4)) and int(saved) < 160

@@ -1,0 +1,274 @@
+"""Kills, signals, numbers that are none: what training leaves behind."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tudsr.errors import Interrupted, TrainingError
+from tudsr.model.losses import staged_trunk
+from tudsr.profile import load_profile
+from tudsr.train import loop
+from tudsr.train.adversarial import AdversarialStep
+from tudsr.train.checkpoint import (
+    newest_checkpoint,
+    other_trainings,
+    save_checkpoint,
+    training_inputs,
+)
+from tudsr.train.record import read_metrics
+from tudsr.train.stages import train_stage1
+from tudsr.train.stopping import StopSignals
+
+ROOT = Path(__file__).resolve().parents[2]
+SMOKE = load_profile("smoke")
+KILLS, TERMS = 30, 4
+
+
+def changed(**values):
+    return SMOKE.model_copy(update={"stage1": SMOKE.stage1.model_copy(update=values)})
+
+
+@pytest.fixture(scope="module")
+def tally(tmp_path_factory) -> dict:
+    """What benchmarks/kills.py saw, in a process of its own that forks the trainings."""
+    told = tmp_path_factory.mktemp("kills") / "kills.json"
+    command = [sys.executable, "-m", "benchmarks.kills", "--kills", str(KILLS)]
+    done = subprocess.run(
+        [*command, "--terms", str(TERMS), "--json", str(told)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return json.loads(told.read_text("utf-8"))
+
+
+def test_no_kill_leaves_a_checkpoint_that_cannot_be_loaded(tally):
+    assert tally["kills"] == KILLS and tally["moments"]["in training"] > KILLS // 4
+    assert tally["unloadable"] == 0
+
+
+def test_a_kill_costs_at_most_one_checkpoint_interval(tally):
+    assert 0 < tally["largest_loss_images"] <= tally["interval_images"]
+
+
+def test_killed_runs_end_with_the_bytes_figures_and_data_order_of_one_left_alone(tally):
+    assert tally["finished"] > 1
+    assert tally["different"] == []
+
+
+def test_sigterm_saves_and_ends_with_75(tally):
+    codes = tally["terminated"]
+    assert sum(codes.values()) == TERMS and codes.get("75", 0) > 0
+    # A run may have come to its end before the signal, or be writing its result as it comes.
+    assert set(codes) <= {"75", "0", str(-signal.SIGTERM)}
+
+
+def test_a_first_signal_is_noted_and_a_second_ends_the_process():
+    script = (
+        "import os, signal, time\n"
+        "from tudsr.train.stopping import StopSignals\n"
+        "with StopSignals() as signals:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    print(signals.received, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(10)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
+    assert done.returncode == -signal.SIGINT
+    assert done.stdout.strip() == "True"
+    assert "SIGTERM: finishing this step, then saving" in done.stderr
+
+
+def test_signal_handlers_come_back_and_other_threads_install_none():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignals():
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
+    seen = []
+
+    def elsewhere():
+        with StopSignals() as signals:
+            seen.append((signal.getsignal(signal.SIGTERM), signals.received))
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert seen == [(before, False)]
+
+
+def test_an_interruption_that_nobody_catches_ends_the_process_with_75():
+    script = "from tudsr.errors import Interrupted\nraise Interrupted('saved')"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=60)
+    assert done.returncode == 75
+
+
+def test_interrupted_in_the_library_it_is_an_error_that_says_how_to_go_on(
+    photos, tmp_path, monkeypatch
+):
+    update = loop.FiniteCheck.note
+
+    def signalling(self, seen, losses):
+        if seen == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        update(self, seen, losses)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.FiniteCheck, "note", signalling)
+        with pytest.raises(Interrupted, match="after 4 of 16 images and has saved them"):
+            train_stage1(SMOKE, photos, tmp_path / "out", tmp_path / "work")
+    assert list(tmp_path.glob("work/*/checkpoints/0000000004/state.json"))
+    train_stage1(SMOKE, photos, tmp_path / "out", tmp_path / "work", resume=True)
+    train_stage1(SMOKE, photos, tmp_path / "whole", tmp_path / "work")
+    adapters = [tmp_path / name / "adapter.safetensors" for name in ("out", "whole")]
+    assert adapters[0].read_bytes() == adapters[1].read_bytes()
+
+
+def test_nothing_draws_from_a_global_random_generator(photos, tmp_path):
+    """So a checkpoint needs no random states: draws derive from (seed, images seen)."""
+    staged_trunk("random", None)  # built once a process, by torch's constructors, then overwritten
+    adapters = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+        train_stage1(SMOKE, photos, tmp_path / f"out{seed}", tmp_path / "work")
+        assert torch.equal(torch.get_rng_state(), states[0])
+        assert np.array_equal(np.random.get_state()[1], states[1])
+        assert random.getstate() == states[2]
+        adapters.append((tmp_path / f"out{seed}" / "adapter.safetensors").read_bytes())
+    assert adapters[0] == adapters[1]
+
+
+def test_a_loss_that_was_no_number_between_two_rows_is_named_and_never_saved(
+    photos, tmp_path, monkeypatch
+):
+    original = AdversarialStep.accumulate
+
+    def once(self, lr, hr, images_seen, share):
+        losses = original(self, lr, hr, images_seen, share)
+        return losses | {"loss_gan": torch.tensor(float("inf"))} if images_seen == 8 else losses
+
+    monkeypatch.setattr(AdversarialStep, "accumulate", once)
+    profile = changed(images=32, log_every=32, checkpoint_every=8)
+    with pytest.raises(TrainingError, match="loss_gan is not finite after 12 images"):
+        train_stage1(profile, photos, tmp_path / "out", tmp_path / "work")
+    saved = sorted(p.name for p in tmp_path.glob("work/*/checkpoints/*"))
+    assert saved == ["0000000008"]
+
+
+def test_weights_spoilt_by_a_gradient_are_never_saved_though_the_loss_was_fine(
+    photos, tmp_path, monkeypatch
+):
+    apply = AdversarialStep.apply
+    count = []
+
+    def overflowing(self, rate):
+        count.append(rate)
+        if len(count) == 4:
+            self.parameters[0].grad[0] = float("nan")
+        apply(self, rate)
+
+    monkeypatch.setattr(AdversarialStep, "apply", overflowing)
+    with pytest.raises(TrainingError, match=r"not finite after 16 images, such as lora\.0"):
+        train_stage1(SMOKE, photos, tmp_path / "out", tmp_path / "work")
+    assert [p.name for p in tmp_path.glob("work/*/checkpoints/*")] == ["0000000008"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_of_other_settings_is_refused_with_both_values(photos, tmp_path):
+    settings = {"stage1": {"lr": 0.001, "lora": {"rank": 4}}, "seed": 0}
+    inputs = training_inputs(settings, photos)
+    save_checkpoint(tmp_path / "run", 8, {"w": torch.ones(2)}, inputs)
+    assert newest_checkpoint(tmp_path / "run", inputs).images_seen == 8
+    photos[0].write_bytes(photos[1].read_bytes())
+    other = {"stage1": {"lr": 0.002, "lora": {"rank": 8}, "new": True}, "seed": 0}
+    with pytest.raises(TrainingError) as said:
+        newest_checkpoint(tmp_path / "run", training_inputs(other, photos))
+    for words in (
+        "stage1.lr 0.001 there, 0.002 now",
+        "stage1.lora.rank 4 there, 8 now",
+        "stage1.new unset there, true now",
+        "photo0.png has changed",
+    ):
+        assert words in str(said.value)
+    assert "seed" not in str(said.value) and "photo1" not in str(said.value)
+
+
+def test_resume_alone_refuses_to_start_anew_and_without_it_a_note_is_printed(
+    photos, tmp_path, monkeypatch, capsys
+):
+    def dying(self, rate):
+        raise KeyboardInterrupt
+
+    places = tmp_path / "out", tmp_path / "work"
+    with pytest.raises(TrainingError, match="there is no checkpoint under"):
+        train_stage1(SMOKE, photos, *places, resume=True)
+    apply = AdversarialStep.apply
+    monkeypatch.setattr(
+        AdversarialStep,
+        "apply",
+        lambda self, r: apply(self, r) if self.ema.optimization_step < 3 else dying(self, r),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        train_stage1(SMOKE, photos, *places)
+    monkeypatch.setattr(AdversarialStep, "apply", apply)
+    other = changed(clip_norm=0.5)
+    with pytest.raises(TrainingError, match=r"stage1.clip_norm 1.0 there, 0.5 now"):
+        train_stage1(other, photos, *places, resume=True)
+    train_stage1(other, photos, *places)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "stopped after 8 images with stage1.clip_norm 1.0 there, 0.5 now" in said
+    assert "starts anew beside it" in said
+    inputs = training_inputs({}, [])
+    assert len(other_trainings(places[1], inputs)) == 1, "the other run is still there"
+
+
+def test_figures_come_at_the_same_images_whatever_the_time(photos, tmp_path):
+    train_stage1(changed(images=40, log_every=8), photos, tmp_path / "out", tmp_path / "work")
+    rows = read_metrics(tmp_path / "out" / "metrics.jsonl")
+    assert [row["images_seen"] for row in rows] == [8, 16, 24, 32, 40]
+
+
+def test_what_a_kill_left_half_written_is_removed(photos, tmp_path):
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom tudsr.images.atomic import writing_dir\n"
+        "with writing_dir(Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'half').write_text('half')\n    os._exit(1)\n"
+    )
+    out = tmp_path / "out"
+    subprocess.run([sys.executable, "-c", code, str(out)], cwd=ROOT, check=False, timeout=60)
+    assert [p.name[:5] for p in tmp_path.glob(".*")] == [".out."]
+    train_stage1(SMOKE, photos, out, tmp_path / "work")
+    assert not list(tmp_path.glob(".*")) and (out / "adapter.safetensors").is_file()
+
+
+def test_a_stopped_data_worker_does_not_stop_training(photos, tmp_path, monkeypatch):
+    """Launchers signal whole groups: a worker must outlive the signal that training waits for."""
+    note = loop.FiniteCheck.note
+
+    def to_workers(self, seen, losses):
+        children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+        for child in children:
+            os.kill(int(child), signal.SIGTERM)
+        time.sleep(0.05)
+        note(self, seen, losses)
+
+    monkeypatch.setattr(loop.FiniteCheck, "note", to_workers)
+    train_stage1(SMOKE, photos, tmp_path / "out", tmp_path / "work")
+    assert (tmp_path / "out" / "adapter.safetensors").is_file()
