@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from tudsr.cli import app
-from tudsr.errors import ModelError
+from tudsr.errors import ModelError, SettingsError
 from tudsr.model.base import load_base
 from tudsr.model.import_base import embed_prompt, import_base
 from tudsr.profile import BaseSettings
@@ -224,3 +224,8 @@ def test_import_random_and_check_on_the_command_line(sd_source, tmp_path):
     done = run(app, ["base", "check", str(tmp_path / "b"), "--px", "128", "--device", "cpu"])
     assert done.exit_code == 0, done.output
     assert "finite; attention scores never held" in done.output
+    done = run(app, ["base", "check", str(tmp_path / "b"), "--px", "130", "--device", "cpu"])
+    assert isinstance(done.exception, SettingsError)
+    assert "130, this base needs a multiple of 64: try 128" in str(done.exception)
+    done = run(app, ["base", "check", str(tmp_path / "nowhere")])
+    assert "nowhere': run `dvc pull`" in str(done.exception)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tudsr.errors import SettingsError
 from tudsr.model.base import Base
 from tudsr.profile import RuntimeSettings
 from tudsr.train.device import autocast
@@ -72,8 +73,16 @@ class StepCheck:
 def check_step(base: Base, px: int, settings: RuntimeSettings) -> StepCheck:
     """One step of a base on noise of ``px`` x ``px`` with a backward pass down to the pixels.
 
-    ``px`` is a multiple of ``size_multiple``, at least 128: below, scores are told from nothing.
+    ``px`` is at least 128: below, scores are told from nothing.
+
+    Raises:
+        SettingsError: ``px`` is no multiple of the base's ``size_multiple``.
     """
+    if px % base.size_multiple:
+        nearest = max(1, round(px / base.size_multiple)) * base.size_multiple
+        raise SettingsError(
+            f"px is {px}, this base needs a multiple of {base.size_multiple}: try {nearest}"
+        )
     device = base.prompt.device
     rng = torch.Generator().manual_seed(0)
     images = torch.rand(1, 3, px, px, generator=rng).to(device).requires_grad_()

@@ -170,18 +170,18 @@ def load_base(settings: BaseSettings) -> Base:
     if settings.random_seed is not None:
         return random_base(settings.arch, settings.random_seed)
     folder = Path(settings.source)
-    if not folder.is_dir():
-        raise ModelError(
-            f"no base at {settings.source!r}: run `dvc pull` to fetch the one that comes with the "
-            "project, `tudsr base import` for Stable Diffusion's, `tudsr train base` to make one, "
-            "or set base.source to a folder"
-        )
+    _check_is_there(folder)
     check_expected(folder, settings)
     return _frozen(load_base_folder(folder))
 
 
 def load_base_folder(folder: Path) -> Base:
-    """Read a base in diffusers' layout."""
+    """Read a base in diffusers' layout.
+
+    Raises:
+        ModelError: no such folder, a file missing or damaged, or another prediction than epsilon.
+    """
+    _check_is_there(folder)
     info = base_info(folder)
     check_files(folder, info.get("files", {}))
     scheduler_config = read_config(folder / "scheduler" / "scheduler_config.json")
@@ -204,6 +204,15 @@ def load_base_folder(folder: Path) -> Base:
             f"{told['missing_keys'][0]!r}: fetch or import the base again"
         )
     return Base(load_codec(folder / "vae"), unet, cast(Any, scheduler), prompt.float(), info)
+
+
+def _check_is_there(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ModelError(
+            f"no base at '{folder}': run `dvc pull` to fetch the one that comes with the "
+            "project, `tudsr base import` for Stable Diffusion's, `tudsr train base` to make one, "
+            "or set base.source to a folder"
+        )
 
 
 def save_base(base: Base, folder: Path, info: dict[str, Any], dtype: torch.dtype) -> None:
