@@ -28,7 +28,7 @@ setup: .venv/.ready
 	@touch $@
 
 data: setup
-	dvc pull --quiet
+	@dvc pull --quiet || dvc pull  # the second says what is wrong
 
 .zen: | setup
 	zenml init
