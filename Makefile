@@ -9,7 +9,7 @@ export BENTOML_DO_NOT_TRACK ?= True
 # The tools below find each other and the project's Python first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run setup data test lint serve constraints
+.PHONY: run setup data test lint serve bench constraints
 
 run: setup data .zen
 	zenml pipeline run tudsr_full; code=$$?; tudsr status; exit $$code
@@ -40,6 +40,14 @@ lint: setup
 	ruff check .
 	ruff format --check .
 	pyright
+
+# Each writes benchmarks/results/; on a quiet machine. With a GPU: looped_chunk --device cuda.
+bench: setup data
+	python -m benchmarks.looped_chunk
+	python -m benchmarks.training_step
+	python -m benchmarks.degradation
+	python -m benchmarks.big_data
+	python -m benchmarks.kills
 
 serve: setup
 	tudsr serve
