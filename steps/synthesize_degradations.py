@@ -20,12 +20,12 @@ def synthesize_degradations(
 ) -> tuple[Annotated[Path, "pairs"], Annotated[HTMLString, "degradation_preview"]]:
     """Write LR images and crop coordinates; training makes its own samples as it goes."""
     from tudsr.data.pairs import make_pairs
-    from tudsr.data.photos import list_photographs
     from tudsr.data.preview import write_preview
+    from tudsr.data.sets import photographs_of
     from tudsr.places import outputs_dir
 
     out = outputs_dir() / "run" / "pairs"
-    listed = list_photographs(Path(profile.data.root))
+    listed = photographs_of(profile.data)
     photos = [photo for photo in listed if photo.file in set(validation.accepted)]
     made = make_pairs(photos, profile.pairs, profile.seed, out)
     preview = outputs_dir() / "run" / "degradations.png"

@@ -24,11 +24,11 @@ def validate_data(
     """Set unusable photographs aside, with reasons; fail when too few are left."""
     from tudsr.data.expectations import validate
     from tudsr.data.facts import gather_facts
-    from tudsr.data.photos import list_photographs
+    from tudsr.data.sets import photographs_of, training_sample
     from tudsr.places import outputs_dir
 
     out = outputs_dir() / "run" / "validation"
-    facts = gather_facts(list_photographs(Path(settings.root)))
+    facts = gather_facts(photographs_of(settings), training_sample(settings))
     validation = validate(facts, settings, out)
     log_metadata({"data_version": data_version, "set_aside": len(validation.set_aside)})
     return validation, out, HTMLString((out / "docs" / "index.html").read_text("utf-8"))

@@ -12,6 +12,8 @@ import typer
 
 from tudsr.data.commands import app as data_app
 from tudsr.errors import Interrupted, TudsrError
+from tudsr.evaluate.commands import evaluate
+from tudsr.model.commands import app as base_app
 from tudsr.release.commands import models, promote, rollback
 from tudsr.release.status import status
 from tudsr.train.commands import app as train_app
@@ -24,8 +26,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(upscale)
+app.command()(evaluate)
 app.add_typer(train_app, name="train")
 app.add_typer(data_app, name="data")
+app.add_typer(base_app, name="base")
 app.command()(models)
 app.command()(promote)
 app.command()(rollback)

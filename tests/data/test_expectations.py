@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import scene as scene_of
+from tests.data.bigset import encoded, write_shards, write_tar
 from tudsr.data.facts import gather_facts
+from tudsr.data.index import load_index
 from tudsr.data.photos import list_photographs
 from tudsr.data.rules import find_duplicates
+from tudsr.data.sets import photographs_of, training_sample
 from tudsr.errors import DataError
 from tudsr.profile import DataSettings
 
@@ -156,3 +160,21 @@ def test_the_module_imports_without_great_expectations():
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_a_big_set_is_judged_by_a_sample_and_trained_on_by_its_index(folder, tmp_path, validate):
+    shards = write_shards(tmp_path / "set", 2, 3)
+    members = {f"{n}.png": encoded(Image.fromarray(scene_of(n))) for n in range(30, 34)}
+    write_tar(shards / "good.tar", members | {"bad.png": b"no picture"})
+    big = {"root": str(folder), "train_sources": (str(shards),), "sample": 11}
+    settings = BOUNDS.model_copy(update=big)
+    facts = gather_facts(photographs_of(settings), training_sample(settings))
+    verdict = validate(facts, settings, tmp_path / "out")
+    assert verdict.counts == {"train": 4, "val": 2, "test": 2}
+    assert "not an image" in verdict.set_aside["train/good.tar/bad.png"][0]
+    (index,) = verdict.paths(folder, "train")
+    assert len(load_index(index)) == 11
+    assert len(verdict.paths(folder, "val")) == 2
+    write_tar(shards / "more.tar", members)
+    with pytest.raises(DataError, match="changed since it was validated"):
+        verdict.paths(folder, "train")

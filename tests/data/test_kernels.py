@@ -3,7 +3,16 @@ import math
 import numpy as np
 import pytest
 
-from tudsr.data.kernels import SHAPES, SIDES, draw_kernel, draw_shape, draw_sinc, sinc_kernel
+from tudsr.data.kernels import (
+    SHAPES,
+    SIDES,
+    compact,
+    draw_kernel,
+    draw_shape,
+    draw_sinc,
+    separate,
+    sinc_kernel,
+)
 from tudsr.errors import DataError
 
 
@@ -57,3 +66,34 @@ def test_unknown_shapes_and_even_sides_are_refused():
         draw_shape(np.random.default_rng(0), "box", 7, (1, 1))
     with pytest.raises(DataError, match="odd"):
         sinc_kernel(8, 1.0)
+
+
+def test_a_kernel_without_its_empty_rings_filters_alike(scene):
+    rng, image = np.random.default_rng(1), scene(1, 64).astype(np.float32)
+    cut = 0
+    for shape in SHAPES:
+        for _ in range(20):
+            kernel = draw_shape(rng, shape, 21, (0.2, 3.0))
+            small = compact(kernel)
+            cut += small.shape[0] < 21
+            assert small.sum() == pytest.approx(1, abs=1e-5)
+            whole, less = (convolved(image, k) for k in (kernel, small))
+            assert np.abs(whole - less).max() < 0.06
+    assert cut > 40
+
+
+def test_upright_gaussians_come_apart_and_slanted_ones_do_not():
+    rng = np.random.default_rng(2)
+    for _ in range(10):
+        kernel = draw_shape(rng, "iso", 15, (0.5, 2.5))
+        across, down = separate(kernel)
+        np.testing.assert_allclose(np.outer(down, across), kernel, atol=1e-6)
+    apart = [separate(draw_shape(rng, "plateau_aniso", 21, (1.0, 3.0))) for _ in range(10)]
+    assert apart.count(None) == 10
+    assert separate(sinc_kernel(21, 1.0)) is None
+
+
+def convolved(image, kernel):
+    from scipy.ndimage import correlate
+
+    return np.stack([correlate(image[..., c], kernel, mode="mirror") for c in range(3)], -1)

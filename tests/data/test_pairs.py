@@ -143,5 +143,6 @@ def test_the_preview_shows_each_preset(folder, tmp_path):
     train = np.asarray(Image.open(folder / "train" / "photo0.png"))
     windows = np.lib.stride_tricks.sliding_window_view(train, (32, 32, 3))[:, :, 0]
     assert (windows == cell).all(axis=(-1, -2, -3)).any()
-    with pytest.raises(DataError, match="no training"):
-        write_preview(photos[3:], tmp_path / "preview.png", 0)
+    write_preview(photos[3:], tmp_path / "val.png", 0, crop_px=32)
+    with pytest.raises(DataError, match="train or val"):
+        write_preview(photos[5:], tmp_path / "preview.png", 0)

@@ -100,6 +100,20 @@ def test_fresh_adapter_changes_nothing_and_a_trained_one_does(images):
         assert (base.restore(images, 200) - before).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize(("init", "bounded"), [("gaussian", False), ("kaiming", True)])
+def test_an_adapter_starts_as_the_setting_says(init, bounded):
+    """Gaussian of deviation 1/rank, or uniform within 1/sqrt(fan in); B is zero either way."""
+    base = random_base("smoke", 0)
+    add_adapter(base.unet, "stage1", LoraSettings(rank=8, init=init), seed=0)
+    module = base.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q
+    a, b = module.lora_A["stage1"].weight, module.lora_B["stage1"].weight
+    assert (b == 0).all()
+    limit = module.in_features**-0.5
+    assert (a.abs().max() <= limit) == bounded
+    if not bounded:
+        assert a.std().item() == pytest.approx(1 / 8, rel=0.15)
+
+
 def test_only_the_active_adapter_trains():
     base = random_base("smoke", 0)
     add_adapter(base.unet, "stage1", LoraSettings(), seed=0)
@@ -143,7 +157,7 @@ def test_text_file_is_not_an_adapter(tmp_path):
 def test_saved_base_comes_back_equal(tmp_path, images):
     base = random_base("smoke", 5)
     save_base(base, tmp_path / "base", {"name": "x"}, torch.float32)
-    again = load_base(BaseSettings(source=str(tmp_path / "base")))
+    again = load_base(BaseSettings(source=str(tmp_path / "base"), arch="smoke"))
     with torch.no_grad():
         torch.testing.assert_close(again.restore(images, 200), base.restore(images, 200))
     assert not any(p.requires_grad for p in again.parameters())

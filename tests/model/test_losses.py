@@ -9,7 +9,7 @@ from tudsr.model.losses import (
     Dists,
     bce,
     feature_distance,
-    lattice_imbalance,
+    lattice_error,
     sobel,
     staged_trunk,
 )
@@ -73,17 +73,25 @@ def test_the_feature_distance_is_that_of_the_lpips_package_without_weights():
     assert feature_distance(x, [3 * f for f in x]) < 1e-10
 
 
-def test_a_grid_on_the_lattice_is_seen_and_others_are_not(pair):
-    x, _ = pair
-    assert lattice_imbalance(x, x, 4) == 0
-    grid = torch.zeros_like(x)
-    grid[..., ::4] = 0.3
-    assert lattice_imbalance(x + grid, x, 4) > 5 * lattice_imbalance(x.flip(3), x, 4)
-    assert lattice_imbalance(2 * x, x, 4) < 1e-4
-    flat = torch.full_like(x, 0.5).requires_grad_(True)
-    lattice_imbalance(flat, x, 4).backward()
-    assert flat.grad is not None
-    assert flat.grad.isfinite().all()
+def test_a_pattern_that_repeats_with_the_lattice_is_seen_and_others_are_not(pair):
+    x, y = pair
+    assert lattice_error(x, x, 4) == 0
+    assert lattice_error(x + 0.1, x, 4) < 1e-6, "brightness is no pattern"
+    mesh = torch.zeros(4, 4)
+    mesh[::2, ::2] = mesh[1::2, 1::2] = 0.1
+    tiled = mesh.repeat(16, 16)
+    expected = (mesh - mesh.mean()).abs().mean()
+    torch.testing.assert_close(lattice_error(x + tiled, x, 4), expected, rtol=1e-4, atol=1e-6)
+    noise = lattice_error(y, x, 4)
+    assert noise < 0.2 * (y - x).abs().mean(), "64 blocks a window: noise averages out"
+    off_lattice = torch.zeros(5, 5)
+    off_lattice[::2] = 0.1
+    other = off_lattice.repeat(13, 13)[:64, :64]
+    assert lattice_error(x + other, x, 4) < 0.5 * expected
+    odd = x[..., :50].clone().requires_grad_(True)
+    lattice_error(odd, y[..., :50], 4).backward()
+    assert odd.grad is not None
+    assert odd.grad[..., 32:].abs().max() == 0 < odd.grad[..., :32].abs().max()
 
 
 @pytest.mark.parametrize("target", [0.0, 0.8])
@@ -105,6 +113,13 @@ def test_critic_scores_three_levels_and_does_not_care_about_the_trunks_scale():
     assert [tuple(m.shape) for m in maps] == [(2, 1, 32, 32), (2, 1, 16, 16), (2, 1, 8, 8)]
     for m, scaled in zip(maps, critic([100 * f for f in features]), strict=True):
         torch.testing.assert_close(m, scaled, rtol=1e-3, atol=1e-4)
+
+
+def test_a_stride_of_two_halves_the_map_before_each_convolution():
+    settings = CriticSettings(trunk="random", levels=(2, 3, 4), width=16, blocks=2, stride=2)
+    critic = Critic(settings, seed=0).eval()
+    maps = critic(critic.trunk(torch.rand(1, 3, 128, 128)))
+    assert [tuple(m.shape) for m in maps] == [(1, 1, 16, 16), (1, 1, 8, 8), (1, 1, 4, 4)]
 
 
 def test_trunk_is_frozen_and_not_in_the_critics_state():

@@ -8,8 +8,9 @@ from tudsr.model.adapters import activate, add_adapter, load_adapter
 from tudsr.model.base import load_base, random_base
 from tudsr.profile import load_profile
 from tudsr.train.adversarial import AdversarialStep
+from tudsr.train.chunks import chunk, enlarge, unchunk
 from tudsr.train.record import read_metrics
-from tudsr.train.stages import StageTwo, chunk, enlarge, train_stage1, train_stage2, unchunk
+from tudsr.train.stages import StageTwo, train_stage1, train_stage2
 
 SMOKE = load_profile("smoke")
 

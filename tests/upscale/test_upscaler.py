@@ -46,6 +46,18 @@ def test_the_windows_of_all_tiles_sum_to_exactly_one(size, overlap):
     assert (total == 1).all()
 
 
+def test_a_picture_below_the_floor_is_reflected_up_to_it_and_cut_after(pixels):
+    small, runtime = pixels[:9, :20], Same()
+    settings = SETTINGS.model_copy(update={"floor_px": 48})
+    result = Upscaler(runtime, settings).upscale(small, 4)
+    # x4 is x2 (18 x 40) and x2 (36 x 80): sides below 48 are raised, the long one is tiled.
+    assert runtime.seen[0] == (1, (48, 48, 3))
+    assert {shape for stage, shape in runtime.seen if stage == 2} == {(48, 64, 3)}
+    np.testing.assert_array_equal(result, Upscaler(Same(), SETTINGS).upscale(small, 4))
+    beyond = plan_tiles(9, 20, 64, 16, 16, floor_px=1000)
+    assert [(t.rows.padded, t.columns.padded) for t in beyond] == [(64, 64)], "a tile is the limit"
+
+
 @pytest.mark.parametrize("scale", [1.5, 2, 3, 4, 6, 8, 16])
 def test_with_an_idle_model_tiling_leaves_plain_interpolation(pixels, scale):
     tiled = Upscaler(Same(), SETTINGS).upscale(pixels, scale)

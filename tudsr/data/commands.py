@@ -21,13 +21,13 @@ _PAIRS = Path("outputs/data/pairs")
 def facts(profile: ProfileName = "tiny", out: Out = _FACTS) -> None:
     """Measure every photograph and write the facts table."""
     from tudsr.data.facts import gather_facts, write_facts
-    from tudsr.data.photos import data_version, list_photographs
+    from tudsr.data.sets import photographs_of, set_version, training_sample
     from tudsr.profile import load_profile
 
-    root = Path(load_profile(profile).data.root)
-    rows = gather_facts(list_photographs(root))
+    data = load_profile(profile).data
+    rows = gather_facts(photographs_of(data), training_sample(data))
     write_facts(out, rows)
-    typer.echo(f"{len(rows)} photographs of data version {data_version(root)}: {out}")
+    typer.echo(f"{len(rows)} photographs of data version {set_version(data)}: {out}")
 
 
 @app.command()
@@ -59,13 +59,13 @@ def pairs(
     """Write the fixed val and test pairs, and a preview of the degradations."""
     from tudsr.data.expectations import load_validation
     from tudsr.data.pairs import make_pairs
-    from tudsr.data.photos import list_photographs
     from tudsr.data.preview import write_preview
+    from tudsr.data.sets import photographs_of
     from tudsr.profile import load_profile
 
     settings = load_profile(profile)
     accepted = set(load_validation(validation).accepted)
-    photos = [p for p in list_photographs(Path(settings.data.root)) if p.file in accepted]
+    photos = [p for p in photographs_of(settings.data) if p.file in accepted]
     made = make_pairs(photos, settings.pairs, settings.seed, out)
     write_preview(photos, out / "preview.png", settings.seed)
     typer.echo(f"{len(made.pairs)} pairs: {out}")

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tudsr.data.facts import Facts, write_facts
+from tudsr.data.index import ensure_index
 from tudsr.data.offline_docs import make_offline
 from tudsr.data.photos import SPLITS
 from tudsr.data.rules import Rule, find_duplicates, needed_photographs, row_rules
+from tudsr.data.sources import list_sources, sources_version
 from tudsr.errors import DataError
 from tudsr.images.atomic import write_text, writing_dir
 from tudsr.profile import DataSettings
@@ -36,6 +38,9 @@ class Validation(BaseModel):
         set_aside: reasons by key.
         counts: usable photographs by split.
         success: whether every expectation about the data set as a whole holds.
+        train_sources: the big sets that training reads; ``accepted`` then names just those of
+            their sample in ``train/``. Empty where training reads the folder's own photographs.
+        train_version: version of those sets.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,9 +49,17 @@ class Validation(BaseModel):
     set_aside: dict[str, tuple[str, ...]]
     counts: dict[str, int]
     success: bool
+    train_sources: tuple[str, ...] = ()
+    train_version: str = ""
 
     def paths(self, root: Path, split: str) -> list[Path]:
-        """Paths of a split's usable photographs below ``root``."""
+        """Paths of a split's usable photographs below ``root``; of a big set, its index alone.
+
+        Raises:
+            DataError: the big set cannot be read, or has changed since it was validated.
+        """
+        if split == "train" and self.train_sources:
+            return [ensure_index(self.train_sources, self.train_version)]
         return [Path(root) / file for file in self.accepted if file.startswith(f"{split}/")]
 
 
@@ -63,6 +76,7 @@ def validate(facts: Sequence[Facts], settings: DataSettings, out: Path) -> Valid
         raise DataError(
             "the facts table is empty: run `tudsr data facts` on a folder of photographs"
         )
+    train_version = sources_version(list_sources(settings.train_sources))
     rules = row_rules(settings)
     twins = find_duplicates(facts, settings.duplicate_bits)
     rows = [{**asdict(row), "duplicate_of": twins.get(row.file, "")} for row in facts]
@@ -76,6 +90,8 @@ def validate(facts: Sequence[Facts], settings: DataSettings, out: Path) -> Valid
             set_aside=set_aside,
             counts={split: sum(row["split"] == split for row in accepted) for split in SPLITS},
             success=success,
+            train_sources=settings.train_sources,
+            train_version=train_version if settings.train_sources else "",
         )
         make_offline(folder / "docs", validation)
         write_facts(folder / "facts.csv", facts)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from tudsr.data.index import StoredPicture
 from tudsr.data.measures import blockiness, luma_of, noise_sigma, perceptual_hash, sharpness
-from tudsr.data.photos import Photograph, open_photo
+from tudsr.data.photos import Photograph, decode_photo, open_photo
 from tudsr.errors import DataError
 from tudsr.images.atomic import write_text
 
@@ -70,23 +74,31 @@ class Facts:
     bits_across: int | None = None
 
 
-def gather_facts(photographs: Sequence[Photograph]) -> list[Facts]:
-    """Measure every photograph; rows keep the order of ``photographs``.
+def gather_facts(
+    photographs: Sequence[Photograph], sample: Sequence[StoredPicture] = ()
+) -> list[Facts]:
+    """Measure every photograph, and a big set's sample; rows keep their order.
 
     Pictures are decoded by a few threads (the work runs outside Python), one each at a time.
     """
+    measured = _measured_together(photographs, sample)
+    return [_with_neighbours(row, measured) for row in measured]
+
+
+def _measured_together(
+    photographs: Sequence[Photograph], sample: Sequence[StoredPicture]
+) -> list[Facts]:
     console = Console(stderr=True)
     with ThreadPoolExecutor(max_workers=4) as pool:
         measured = track(
-            pool.map(measure, photographs),
+            chain(pool.map(measure, photographs), pool.map(measure_stored, sample)),
             description="facts",
-            total=len(photographs),
+            total=len(photographs) + len(sample),
             console=console,
             disable=not console.is_terminal,
             transient=True,
         )
-        rows = list(measured)
-    return [_with_neighbours(row, rows) for row in rows]
+        return list(measured)
 
 
 def measure(photograph: Photograph) -> Facts:
@@ -103,6 +115,25 @@ def measure(photograph: Photograph) -> Facts:
         image = open_photo(photograph.path)
     except DataError as error:
         return replace(known, reason=str(error).replace(str(photograph.path), photograph.file))
+    return _measured(known, image)
+
+
+def measure_stored(picture: StoredPicture) -> Facts:
+    """Facts of one picture of a big set, as a training photograph.
+
+    Raises:
+        DataError: its file or shard cannot be read at all.
+    """
+    data, file = picture.read(), f"train/{picture.label}"
+    sha256 = hashlib.sha256(data).hexdigest()
+    known = Facts("train", file, sha256, manifest="absent", decodable=False, reason="")
+    try:
+        return _measured(known, decode_photo(io.BytesIO(data), file))
+    except DataError as error:
+        return replace(known, reason=str(error))
+
+
+def _measured(known: Facts, image: Image.Image) -> Facts:
     known = replace(
         known,
         decodable=True,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +49,7 @@ class Photograph:
         return f"{self.split}/{self.name}"
 
 
-def list_photographs(root: Path) -> list[Photograph]:
+def list_photographs(root: Path, splits: Sequence[str] = SPLITS) -> list[Photograph]:
     """Every file in the three splits, by split and name. Hidden files are not photographs.
 
     A folder without manifest.csv is fine: author and licence are then ``unknown``.
@@ -60,7 +62,7 @@ def list_photographs(root: Path) -> list[Photograph]:
         raise DataError(f"no data folder {root}: run `dvc pull`, or set data.root in the profile")
     rows = _read_manifest(root / MANIFEST)
     return [
-        _photograph(split, path, root, rows) for split in SPLITS for path in _files_in(root / split)
+        _photograph(split, path, root, rows) for split in splits for path in _files_in(root / split)
     ]
 
 
@@ -82,21 +84,26 @@ def open_photo(path: Path) -> Image.Image:
     Raises:
         DataError: not an image, animated, truncated or otherwise damaged, or too large to decode.
     """
+    return decode_photo(path, str(path))
+
+
+def decode_photo(source: Path | BinaryIO, name: str) -> Image.Image:
+    """The same from a file or a stream; ``name`` is what errors call it."""
     try:
-        with Image.open(path) as image:
+        with Image.open(source) as image:
             frames = getattr(image, "n_frames", 1)
             if frames > 1:
-                raise DataError(f"{path} is animated: {frames} frames; give a single picture")
+                raise DataError(f"{name} is animated: {frames} frames; give a single picture")
             image.load()
             return ImageOps.exif_transpose(image)
     except UnidentifiedImageError:
-        raise DataError(f"{path} is not an image in a known format") from None
+        raise DataError(f"{name} is not an image in a known format") from None
     except Image.DecompressionBombError as error:
-        raise DataError(f"{path} is too large: {error}") from None
+        raise DataError(f"{name} is too large: {error}") from None
     except DataError:
         raise
     except Exception as error:  # a damaged file makes Pillow's plugins raise almost anything
-        raise DataError(f"{path} is damaged: {error}") from None
+        raise DataError(f"{name} is damaged: {error}") from None
 
 
 def read_photo(path: Path) -> NDArray[np.float32]:

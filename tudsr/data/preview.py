@@ -34,13 +34,16 @@ def write_preview(
     LR images are enlarged by repeating pixels, so that what is seen is what the model gets.
     ``crop_px`` is the side of the HR crops; a smaller photograph gives a smaller one.
 
+    Where the training pictures are a big set, which is not among ``photos``, those of val stand in.
+
     Raises:
-        DataError: no training photographs, or one that cannot be read.
+        DataError: no photographs of train or val, or one that cannot be read.
     """
-    train = [photo for photo in photos if photo.split == "train"]
-    if not train:
-        raise DataError("no training photographs to preview: run `tudsr data validate`")
-    picked = train[:: max(1, len(train) // rows)][:rows]
+    by_split = {split: [p for p in photos if p.split == split] for split in ("train", "val")}
+    shown = by_split["train"] or by_split["val"]
+    if not shown:
+        raise DataError("no photographs of train or val to preview: run `tudsr data validate`")
+    picked = shown[:: max(1, len(shown) // rows)][:rows]
     cells = [_row(photo, seed, scale, crop_px) for photo in picked]
     labels = ["HR", *(f"{name} x{scale}" for name in PRESETS)]
     with writing(Path(out)) as temporary:

@@ -37,7 +37,7 @@ def add_adapter(unet: UNet2DConditionModel, name: str, settings: LoraSettings, s
         r=settings.rank,
         lora_alpha=settings.alpha or settings.rank,
         target_modules=TARGETS[settings.targets],
-        init_lora_weights="gaussian",
+        init_lora_weights=True if settings.init == "kaiming" else "gaussian",
     )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # Two adapters on one UNet are what we want; peft warns of it.

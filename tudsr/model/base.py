@@ -7,21 +7,30 @@ SD2.1-base and the small base go through the same code; only the codec's class d
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tudsr.errors import ModelError
 from tudsr.images.atomic import write_json, writing_dir
+from tudsr.model.base_files import (
+    base_info,
+    check_expected,
+    check_files,
+    check_prediction,
+    file_hashes,
+    read_config,
+    save_prompt,
+)
 from tudsr.model.codec import KlCodec, LappedCodec, load_codec
+from tudsr.model.precision import at_least_single
+from tudsr.model.stable_diffusion import SD_ARCHITECTURES, random_parts
 from tudsr.profile import BaseSettings
-from tudsr.provenance import file_sha256
 
 TRAIN_STEPS = 1000
 
@@ -67,7 +76,10 @@ class Base(nn.Module):
         self.register_buffer("prompt", prompt)
         # float64 from the betas: the closed form, not the scheduler's float32 product.
         betas = scheduler.betas.double()
-        self.register_buffer("alphas_cumprod", torch.cumprod(1 - betas, 0))
+        alphas_cumprod = torch.cumprod(1 - betas, 0)
+        self.register_buffer("alphas_cumprod", alphas_cumprod)
+        # As numbers too: asking a GPU for one would wait for all that it has been given to do.
+        self._abar: list[float] = alphas_cumprod.tolist()
 
     @property
     def size_multiple(self) -> int:
@@ -82,7 +94,7 @@ class Base(nn.Module):
         epsilon = cast(Tensor, self.unet(latents, t, prompt, return_dict=False)[0])
         if not self.preconditioned:
             return epsilon
-        abar = self.alphas_cumprod[t].float().reshape(-1, 1, 1, 1)
+        abar = self.alphas_cumprod[t].to(at_least_single(latents).dtype).reshape(-1, 1, 1, 1)
         return epsilon + (1 - abar.sqrt()) / (1 - abar).sqrt() * latents
 
     def one_step(self, z_lr: Tensor, timestep: int) -> Tensor:
@@ -90,49 +102,70 @@ class Base(nn.Module):
 
         ``z_lr`` (B, C, h, w) is fed as it is: no noise is added to it.
         """
-        abar = float(self.alphas_cumprod[timestep])
+        abar = self._abar[timestep]
         epsilon = self.predict_epsilon(z_lr, timestep)
         return (z_lr - (1 - abar) ** 0.5 * epsilon) / abar**0.5
 
-    def restore(self, images: Tensor, timestep: int) -> Tensor:
+    def checkpoint_gradients(self) -> None:
+        """Training keeps block inputs of UNet and decoder alone; the rest is computed anew."""
+        self.unet.enable_gradient_checkpointing()
+        if isinstance(self.codec, KlCodec):
+            self.codec.vae.enable_gradient_checkpointing()
+
+    def restore(self, images: Tensor, timestep: int, rng: torch.Generator | None = None) -> Tensor:
         """Encode, one step, decode: (B, 3, H, W) in [0, 1] to the same shape, not clamped.
 
-        H and W must be multiples of ``size_multiple``.
+        H and W must be multiples of ``size_multiple``. With a CPU generator ``rng`` the latent is
+        drawn from the codec's distribution, else it is the mode.
         """
-        z_lr = self.codec.encode(images * 2 - 1)
+        z_lr = self.codec.encode(images * 2 - 1, rng)
         return (self.codec.decode(self.one_step(z_lr, timestep)) + 1) / 2
 
 
 def random_base(arch: str, seed: int) -> Base:
-    """A base of ours with random weights, the same for the same seed."""
-    plan = ARCHITECTURES[arch]
-    levels = len(plan["channels"])
+    """A base of a known architecture with random weights, the same for the same seed.
+
+    Raises:
+        ModelError: no architecture of that name.
+    """
+    known = (*ARCHITECTURES, *SD_ARCHITECTURES)
+    if arch not in known:
+        raise ModelError(f"{arch!r} is no architecture to draw: give one of {', '.join(known)}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        unet = UNet2DConditionModel(
-            sample_size=32,
-            in_channels=3 * plan["factor"] ** 2,
-            out_channels=3 * plan["factor"] ** 2,
-            down_block_types=("DownBlock2D",) * levels,
-            up_block_types=("UpBlock2D",) * levels,
-            block_out_channels=plan["channels"],
-            layers_per_block=plan["layers"],
-            norm_num_groups=plan["groups"],
-            attention_head_dim=16,
-            cross_attention_dim=PROMPT_WIDTH,
-        )
+        if arch in SD_ARCHITECTURES:
+            vae, unet, prompt = random_parts(arch)
+            return _frozen(Base(KlCodec(vae), unet, _schedule(), prompt, {"arch": arch}))
+        return _frozen(_random_small(arch))
+
+
+def _random_small(arch: str) -> Base:
+    plan = ARCHITECTURES[arch]
+    levels = len(plan["channels"])
+    unet = UNet2DConditionModel(
+        sample_size=32,
+        in_channels=3 * plan["factor"] ** 2,
+        out_channels=3 * plan["factor"] ** 2,
+        down_block_types=("DownBlock2D",) * levels,
+        up_block_types=("UpBlock2D",) * levels,
+        block_out_channels=plan["channels"],
+        layers_per_block=plan["layers"],
+        norm_num_groups=plan["groups"],
+        attention_head_dim=16,
+        cross_attention_dim=PROMPT_WIDTH,
+    )
     codec = LappedCodec(plan["factor"], plan["balance"])
     info = {"arch": arch, "preconditioned": True}
-    base = Base(codec, unet, _schedule(), torch.zeros(1, 1, PROMPT_WIDTH), info)
-    return _frozen(base)
+    return Base(codec, unet, _schedule(), torch.zeros(1, 1, PROMPT_WIDTH), info)
 
 
 def load_base(settings: BaseSettings) -> Base:
     """The base a profile asks for, frozen and in evaluation mode, float32.
 
     Raises:
-        ModelError: no such folder, a file missing or damaged, or a base that does not predict
-            epsilon (the one-step formula is wrong for it).
+        ModelError: no such folder, a file missing or damaged, another architecture, revision or
+            prompt than the profile's, or a base that does not predict epsilon (the one-step
+            formula is wrong for it).
     """
     if settings.random_seed is not None:
         return random_base(settings.arch, settings.random_seed)
@@ -140,56 +173,60 @@ def load_base(settings: BaseSettings) -> Base:
     if not folder.is_dir():
         raise ModelError(
             f"no base at {settings.source!r}: run `dvc pull` to fetch the one that comes with the "
-            "project, `tudsr train base` to make one, or set base.source to a folder"
+            "project, `tudsr base import` for Stable Diffusion's, `tudsr train base` to make one, "
+            "or set base.source to a folder"
         )
+    check_expected(folder, settings)
     return _frozen(load_base_folder(folder))
 
 
 def load_base_folder(folder: Path) -> Base:
     """Read a base in diffusers' layout."""
-    info = _read_json(folder / "base.json") if (folder / "base.json").is_file() else {}
-    for name, expected in info.get("files", {}).items():
-        if not (folder / name).is_file() or file_sha256(folder / name) != expected:
-            raise ModelError(f"{folder / name} is missing or damaged: run `dvc pull` again")
-    scheduler_config = _read_json(folder / "scheduler" / "scheduler_config.json")
-    kind = scheduler_config.get("prediction_type", "epsilon")
-    if kind != "epsilon":
-        raise ModelError(
-            f"{folder} predicts {kind!r}, but the one-step formula needs 'epsilon': use "
-            "SD2.1-base (512), not SD2.1 (768)"
-        )
+    info = base_info(folder)
+    check_files(folder, info.get("files", {}))
+    scheduler_config = read_config(folder / "scheduler" / "scheduler_config.json")
+    check_prediction(scheduler_config, str(folder))
     try:
         scheduler = DDPMScheduler.from_config(scheduler_config)
-        unet = UNet2DConditionModel.from_pretrained(
-            str(folder / "unet"), use_safetensors=True, torch_dtype=torch.float32
+        loaded = UNet2DConditionModel.from_pretrained(
+            str(folder / "unet"),
+            use_safetensors=True,
+            torch_dtype=torch.float32,
+            output_loading_info=True,
         )
+        unet, told = cast("tuple[UNet2DConditionModel, dict[str, Any]]", loaded)
         prompt = load_file(folder / "prompt.safetensors")["prompt"]
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise ModelError(f"{folder} is not a complete base in diffusers' layout: {error}") from None
+    if told["missing_keys"]:
+        raise ModelError(
+            f"{folder / 'unet'} lacks {len(told['missing_keys'])} weights, such as "
+            f"{told['missing_keys'][0]!r}: fetch or import the base again"
+        )
     return Base(load_codec(folder / "vae"), unet, cast(Any, scheduler), prompt.float(), info)
 
 
 def save_base(base: Base, folder: Path, info: dict[str, Any], dtype: torch.dtype) -> None:
-    """Write a base of ours in diffusers' layout, with SHA-256 of every file in ``base.json``."""
+    """Write a base in diffusers' layout, with SHA-256 of every file in ``base.json``."""
+    models: list[nn.Module] = [base.unet]
+    if isinstance(base.codec, KlCodec):
+        models.append(base.codec.vae)
     with writing_dir(folder) as temporary:
-        _set_dtype(base.unet, dtype)
+        for model in models:
+            _set_dtype(model, dtype)
         base.unet.save_pretrained(temporary / "unet")
-        _set_dtype(base.unet, torch.float32)
-        base.scheduler.save_pretrained(str(temporary / "scheduler"))
         base.codec.save(temporary / "vae")
-        save_file({"prompt": base.prompt.contiguous()}, temporary / "prompt.safetensors")
-        files = {
-            str(p.relative_to(temporary)): file_sha256(p)
-            for p in sorted(temporary.rglob("*"))
-            if p.is_file()
-        }
-        told = {"preconditioned": base.preconditioned, **info, "files": files}
-        write_json(temporary / "base.json", told)
+        for model in models:
+            _set_dtype(model, torch.float32)
+        base.scheduler.save_pretrained(str(temporary / "scheduler"))
+        save_prompt(base.prompt, temporary)
+        told = {"preconditioned": base.preconditioned, **info}
+        write_json(temporary / "base.json", {**told, "files": file_hashes(temporary)})
 
 
-def _set_dtype(unet: UNet2DConditionModel, dtype: torch.dtype) -> None:
-    """As ``unet.to(dtype)``, which logs a warning about layers that this UNet does not have."""
-    for parameter in unet.parameters():
+def _set_dtype(model: nn.Module, dtype: torch.dtype) -> None:
+    """As ``model.to(dtype)``, which logs a warning about layers that this UNet does not have."""
+    for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
 
 
@@ -207,10 +244,3 @@ def _schedule() -> DDPMScheduler:
 
 def _frozen(base: Base) -> Base:
     return base.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from None

@@ -47,17 +47,23 @@ class LappedCodec(nn.Module):
         self.register_buffer("transform", _pointwise(matrix / spread[:, None]), persistent=False)
         self.register_buffer("inverse", _pointwise(matrix.T * spread), persistent=False)
 
-    def encode(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) to (B, 3·factor², H/factor, W/factor), in float32 at any autocast."""
+    def encode(self, images: Tensor, rng: torch.Generator | None = None) -> Tensor:
+        """(B, 3, H, W) to (B, 3·factor², H/factor, W/factor), in float32 at any autocast.
+
+        ``rng`` is not used: there is one latent to an image.
+        """
+        del rng
         # In bf16 the transform would cost a grey level.
         with torch.autocast(images.device.type, enabled=False):
-            lapped = _across_borders(images.float(), self.rotation)
+            lapped = _across_borders(images.to(self.rotation.dtype), self.rotation)
             return F.conv2d(F.pixel_unshuffle(lapped, self.factor), self.transform)
 
     def decode(self, latents: Tensor) -> Tensor:
         """The inverse of ``encode``."""
         with torch.autocast(latents.device.type, enabled=False):
-            lapped = F.pixel_shuffle(F.conv2d(latents.float(), self.inverse), self.factor)
+            lapped = F.pixel_shuffle(
+                F.conv2d(latents.to(self.rotation.dtype), self.inverse), self.factor
+            )
             return _across_borders(lapped, self.rotation.T)
 
     def save(self, folder: Path) -> None:
@@ -117,17 +123,24 @@ def _pointwise(matrix: NDArray[np.float64]) -> Tensor:
 
 
 class KlCodec(nn.Module):
-    """Stable Diffusion's autoencoder, factor 8, with the distribution's mode as the latent."""
+    """Stable Diffusion's autoencoder, factor 8."""
 
     def __init__(self, vae: AutoencoderKL) -> None:
         super().__init__()
         self.vae = vae
         self.factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
 
-    def encode(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] to (B, 4, H/8, W/8)."""
+    def encode(self, images: Tensor, rng: torch.Generator | None = None) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] to (B, 4, H/8, W/8).
+
+        The mode of the distribution, or with a CPU generator ``rng`` a draw from it.
+        """
         posterior = self.vae.encode(cast(Any, images), return_dict=False)[0]
-        return posterior.mode() * self.vae.config["scaling_factor"]
+        latent = posterior.mode()
+        if rng is not None:
+            noise = torch.randn(latent.shape, generator=rng, dtype=torch.float32)
+            latent = latent + posterior.std * noise.to(latent)
+        return latent * self.vae.config["scaling_factor"]
 
     def decode(self, latents: Tensor) -> Tensor:
         """(B, 4, h, w) to (B, 3, 8h, 8w), about [-1, 1]."""
@@ -155,5 +168,19 @@ def load_codec(folder: Path) -> LappedCodec | KlCodec:
     if kind == "AutoencoderKL":
         from diffusers import AutoencoderKL
 
-        return KlCodec(AutoencoderKL.from_pretrained(str(folder), use_safetensors=True).float())
+        return KlCodec(_load_vae(folder, AutoencoderKL))
     raise ModelError(f"{folder}: codec {kind!r} is not LappedCodec or AutoencoderKL")
+
+
+def _load_vae(folder: Path, kind: type[AutoencoderKL]) -> AutoencoderKL:
+    try:
+        loaded = kind.from_pretrained(str(folder), use_safetensors=True, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"no complete autoencoder at {folder}: {error}") from None
+    vae, told = cast("tuple[AutoencoderKL, dict[str, Any]]", loaded)
+    if told["missing_keys"]:
+        raise ModelError(
+            f"{folder} lacks {len(told['missing_keys'])} weights, such as "
+            f"{told['missing_keys'][0]!r}: fetch or import the base again"
+        )
+    return vae.float()

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from tudsr.errors import ModelError
+from tudsr.images.atomic import writing
+from tudsr.model.dino import DinoTrunk, load_dino
 from tudsr.model.fused import blur
 from tudsr.model.losses import StagedTrunk, staged_trunk
 from tudsr.profile import CriticSettings
 
-_WIDTHS = (64, 128, 256, 512, 512)
+_VGG_LEVELS = (2, 3, 4)
+_VIT_LEVELS = (3, 6, 9)
 
 
 class Critic(nn.Module):
@@ -21,55 +28,98 @@ class Critic(nn.Module):
 
     def __init__(self, settings: CriticSettings, seed: int) -> None:
         super().__init__()
-        self.levels = settings.levels
         self.augment = settings.diff_augment
         # Kept out of the module's children: the trunk is shared and never saved.
-        self._trunk = [staged_trunk(settings.trunk, settings.trunk_path)]
+        self._trunk, levels = _trunk(settings)
+        self.picks = [self.trunk.levels.index(level) for level in levels]
+        widths = [self.trunk.widths[pick] for pick in self.picks]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.heads = nn.ModuleList(
-                _head(_WIDTHS[level - 1], settings.width, settings.blocks) for level in self.levels
+                _head(width, settings.width, settings.blocks, settings.stride) for width in widths
             )
 
     @property
-    def trunk(self) -> StagedTrunk:
+    def trunk(self) -> StagedTrunk | DinoTrunk:
         """The frozen trunk, perhaps shared with the perceptual loss."""
         return self._trunk[0]
 
     def features(self, images: Tensor, rng: torch.Generator) -> list[Tensor]:
-        """All five stages of (B, 3, H, W) images in [0, 1], augmented if so set."""
+        """The trunk's features of (B, 3, H, W) images in [0, 1], augmented if so set."""
         return self.trunk(diff_augment(images, rng) if self.augment else images)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """One (B, 1, h, w) logit map a level, from the trunk's five stages."""
+        """One (B, 1, h, w) logit map a level, from all of the trunk's features."""
         return [
-            head(_unit_power(features[level - 1]))
-            for head, level in zip(self.heads, self.levels, strict=True)
+            head(_unit_power(features[pick]))
+            for head, pick in zip(self.heads, self.picks, strict=True)
         ]
 
 
+def _trunk(settings: CriticSettings) -> tuple[list[StagedTrunk | DinoTrunk], tuple[int, ...]]:
+    """The trunk, in a list, and the levels that heads are put on.
+
+    Raises:
+        ModelError: a level that the trunk does not have.
+    """
+    if settings.trunk in ("dinov2", "dinov3"):
+        levels = settings.levels or _VIT_LEVELS
+        source = settings.trunk_path, settings.trunk_revision
+        vit = load_dino(settings.trunk, *source, levels, settings.final_norm, settings.patch_fit)
+        return [vit], levels
+    levels = settings.levels or _VGG_LEVELS
+    vgg = staged_trunk(settings.trunk, settings.trunk_path)
+    if not set(levels) <= set(vgg.levels):
+        raise ModelError(f"levels {levels}: trunk {settings.trunk} has stages 1 to 5")
+    return [vgg], levels
+
+
+def save_heads(path: Path, critic: Critic) -> None:
+    """Write a critic's heads as safetensors, for a warm start of the next stage."""
+    state = {k: v.detach().cpu().contiguous() for k, v in critic.heads.state_dict().items()}
+    with writing(path) as temporary:
+        save_file(state, temporary)
+
+
+def load_heads(path: Path, critic: Critic) -> None:
+    """Take over the heads that ``save_heads`` wrote.
+
+    Raises:
+        ModelError: no such file, or heads of another shape.
+    """
+    try:
+        critic.heads.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(
+            f"critic.warm_start: the heads of stage 1 at {path} cannot be taken over ({reason}): "
+            "train stage 1 with the same critic settings, or turn critic.warm_start off"
+        ) from None
+
+
 class BlurPool(nn.Module):
-    """A 4-tap binomial blur of stride 1 (Zhang 2019), reflecting at the border."""
+    """A 4-tap binomial blur (Zhang 2019), reflecting at the border."""
 
     kernel: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, stride: int = 1) -> None:
         super().__init__()
+        self.stride = stride
         taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
         self.register_buffer("kernel", torch.outer(taps, taps), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape."""
-        return blur(F.pad(x, (1, 2, 1, 2), mode="reflect"), self.kernel)
+        """(B, C, H, W) to the same shape, or with stride 2 to half of it, rounded up."""
+        return blur(F.pad(x, (1, 2, 1, 2), mode="reflect"), self.kernel, stride=self.stride)
 
 
-def _head(channels: int, width: int, blocks: int) -> nn.Sequential:
+def _head(channels: int, width: int, blocks: int, stride: int = 1) -> nn.Sequential:
     """n blocks of blur, 3x3 convolution and LeakyReLU, the width halved each time; then 1x1."""
     layers: list[nn.Module] = []
     for block in range(blocks):
         out = max(8, width >> block)
         conv = spectral_norm(nn.Conv2d(channels, out, 3, padding=1))
-        layers += [BlurPool(), conv, nn.LeakyReLU(0.2)]
+        layers += [BlurPool(stride), conv, nn.LeakyReLU(0.2)]
         channels = out
     return nn.Sequential(*layers, BlurPool(), spectral_norm(nn.Conv2d(channels, 1, 1)))
 

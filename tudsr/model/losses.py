@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tudsr.model.fused import blur, paired_moments
+from tudsr.model.precision import at_least_single
 from tudsr.model.published import dists_alpha_beta
 from tudsr.model.trunks import load_trunk, normalise
 
@@ -18,9 +19,16 @@ _C1 = _C2 = 1e-6
 
 
 class StagedTrunk(nn.Module):
-    """VGG16 with DISTS' L2 pooling: images (B, 3, H, W) in [0, 1] to its five stages' features."""
+    """VGG16 with DISTS' L2 pooling: images (B, 3, H, W) in [0, 1] to its five stages' features.
+
+    Attributes:
+        levels: the stages, 1-based.
+        widths: channels of each.
+    """
 
     blur: Tensor
+    levels = (1, 2, 3, 4, 5)
+    widths = (64, 128, 256, 512, 512)
 
     def __init__(self, trunk: nn.Sequential) -> None:
         super().__init__()
@@ -94,15 +102,20 @@ def feature_distance(x_features: Sequence[Tensor], y_features: Sequence[Tensor])
     return torch.stack(distances).sum()
 
 
-def lattice_imbalance(images: Tensor, references: Tensor, period_px: int) -> Tensor:
-    """How differently steps between neighbours spread over a codec's lattice; a scalar >= 0.
+def lattice_error(images: Tensor, references: Tensor, period_px: int) -> Tensor:
+    """How much of the error repeats with a codec's period: a visible grid or mesh; a scalar >= 0.
 
-    Steps are averaged by position modulo ``period_px``, relative to the picture's mean, along rows
-    and columns; their mean absolute difference to those of ``references`` is 0 for a picture
-    without a grid that the reference lacks. Images (B, 3, H, W), any range; ours, not the paper's.
+    The error is averaged by its position modulo ``period_px`` within windows of eight periods;
+    what is left, its mean taken off, is a pattern that repeats. Detail that is merely wrong
+    averages out. Images (B, 3, H, W) of one range; what is beyond whole windows is left out. Ours.
     """
-    pairs = zip(_by_phase(images, period_px), _by_phase(references, period_px), strict=True)
-    return torch.stack([(a - b).abs().mean() for a, b in pairs]).mean()
+    error, period = at_least_single(images - references), period_px
+    count = min(8, *(size // period for size in error.shape[2:]))
+    height, width = (size // (count * period) * count * period for size in error.shape[2:])
+    window = (-1, count, period)
+    blocks = error[..., :height, :width].unflatten(3, window).unflatten(2, window)
+    pattern = blocks.mean(dim=(3, 6))  # B, 3, windows down, phase, windows across, phase
+    return (pattern - pattern.mean(dim=(3, 5), keepdim=True)).abs().mean()
 
 
 def bce(logit_maps: Sequence[Tensor], target: float) -> Tensor:
@@ -111,26 +124,15 @@ def bce(logit_maps: Sequence[Tensor], target: float) -> Tensor:
     Sigmoid and BCE of the paper's heads are taken together, on logits.
     """
     losses = [
-        F.binary_cross_entropy_with_logits(m.float(), torch.full_like(m, target, dtype=torch.float))
-        for m in logit_maps
+        F.binary_cross_entropy_with_logits(m, torch.full_like(m, target))
+        for m in map(at_least_single, logit_maps)
     ]
     return torch.stack(losses).mean()
 
 
 def _unit(features: Tensor) -> Tensor:
-    features = features.float()
+    features = at_least_single(features)
     return features / (features.square().sum(1, keepdim=True) + 1e-10).sqrt()
-
-
-def _by_phase(images: Tensor, period: int) -> list[Tensor]:
-    """Relative mean step at each position of the lattice, (B, period), along columns and rows."""
-    grey, found = images.float().mean(1), list[Tensor]()
-    for dim in (1, 2):
-        steps = grey.diff(dim=dim).abs().mean(dim=3 - dim)
-        whole = steps[:, : steps.shape[1] // period * period]
-        phases = whole.unflatten(1, (-1, period)).mean(1)
-        found.append(phases / (phases.mean(1, keepdim=True) + 1e-6))
-    return found
 
 
 def _split_at_pools(trunk: nn.Sequential) -> list[nn.Sequential]:

@@ -35,7 +35,7 @@ class TorchRuntime:
         self.base = base.eval().requires_grad_(False)
         self.timesteps: dict[int, int] = {}
         self.unets: dict[int, UNet2DConditionModel] = {}
-        merge = sum(p.numel() for p in base.unet.parameters()) < _MERGE_BELOW
+        merge = _merges(base.unet, settings)
         for stage, path in adapters.items():
             unet = copy.deepcopy(base.unet) if merge else base.unet
             self.timesteps[stage] = load_adapter(path, unet, f"stage{stage}")
@@ -76,6 +76,12 @@ def training_runtime(
 ) -> TorchRuntime:
     """The runtime of adapters that are not released yet, on the base of a profile."""
     return TorchRuntime(load_base(base), adapters, settings)
+
+
+def _merges(unet: UNet2DConditionModel, settings: RuntimeSettings) -> bool:
+    if settings.adapters != "auto":
+        return settings.adapters == "merged"
+    return sum(p.numel() for p in unet.parameters()) < _MERGE_BELOW
 
 
 def _merged(unet: UNet2DConditionModel) -> UNet2DConditionModel:

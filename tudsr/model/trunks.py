@@ -22,6 +22,13 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _PLAN = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
+# Of torchvision's vgg16 (IMAGENET1K_V1, vgg16-397923af): tells it from other VGG16 weights.
+_VGG_FIRST_BIASES = (0.4034, 0.3778, 0.4644, -0.3228, 0.3940, -0.3953, 0.3951, -0.5496)
+_VGG_REMEDY = (
+    "set trunk_path to torchvision's vgg16 as safetensors with its own names (features.0.weight "
+    "and on), or use trunk hed_vgg16, which comes with `make setup`"
+)
+
 
 @lru_cache(maxsize=4)
 def load_trunk(name: str, path: str | None = None) -> nn.Sequential:
@@ -77,12 +84,29 @@ def _load_torchvision(trunk: nn.Sequential, path: str | None) -> None:
     if path is None or not Path(path).is_file():
         raise ModelError(
             f"trunk vgg16 needs torchvision's weights as a safetensors file, but {path!r} is not "
-            "one; set trunk_path, or use trunk hed_vgg16, which comes with `make setup`"
+            f"one; {_VGG_REMEDY}"
         )
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    weights = load_file(path)
-    trunk.load_state_dict({k.removeprefix("features."): v for k, v in weights.items()})
+    try:
+        stored = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path} is no safetensors file: {error}; {_VGG_REMEDY}") from None
+    weights = {
+        name.removeprefix("features."): tensor.float()
+        for name, tensor in stored.items()
+        if name.startswith("features.")
+    }
+    wanted = {name: tensor.shape for name, tensor in trunk.state_dict().items()}
+    if {name: tensor.shape for name, tensor in weights.items()} != wanted:
+        raise ModelError(f"{path} does not hold VGG16's 13 convolutions; {_VGG_REMEDY}")
+    if not torch.allclose(weights["0.bias"][:8], torch.tensor(_VGG_FIRST_BIASES), atol=1e-3):
+        raise ModelError(
+            f"{path} holds a VGG16, but not torchvision's ImageNet weights, which DISTS' and "
+            f"LPIPS' published constants belong to; {_VGG_REMEDY}"
+        )
+    trunk.load_state_dict(weights)
 
 
 def _load_hed(convs: list[nn.Conv2d]) -> None:

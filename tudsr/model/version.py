@@ -24,7 +24,8 @@ def base_version(settings: BaseSettings) -> str:
     if not (folder / "unet").is_dir():
         raise ModelError(
             f"no base at {settings.source!r}: run `dvc pull` to fetch the one that comes with the "
-            "project, `tudsr train base` to make one, or set base.source to a folder"
+            "project, `tudsr base import` for Stable Diffusion's, `tudsr train base` to make one, "
+            "or set base.source to a folder"
         )
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     digest = hashlib.sha256()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from tudsr.data.photos import list_photographs
+from tudsr.data.sets import photographs_of
 from tudsr.profile import Profile
 from tudsr.provenance import collect
 from tudsr.release.bundle import BundleManifest, write_bundle
@@ -30,7 +30,7 @@ def assemble(
     gate = verdict.model_dump(mode="json")
     photographs = [
         {"file": photo.file, "author": photo.author, "licence": photo.licence}
-        for photo in list_photographs(Path(profile.data.root))
+        for photo in photographs_of(profile.data)
     ]
     card = model_card(profile, gate, provenance, photographs)
     with tempfile.TemporaryDirectory() as scratch:
@@ -45,5 +45,6 @@ def _base_folder(profile: Profile, scratch: Path) -> Path:
 
     from tudsr.model.base import load_base, save_base
 
-    save_base(load_base(profile.base), scratch, {"arch": profile.base.arch}, torch.float32)
+    base = load_base(profile.base)
+    save_base(base, scratch, base.info, torch.float32)
     return scratch

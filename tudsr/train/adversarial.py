@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +14,11 @@ from torch.nn.utils.parametrize import is_parametrized
 from tudsr.model.adapters import adapter_parameters
 from tudsr.model.base import Base
 from tudsr.model.critic import Critic
-from tudsr.model.losses import Dists, bce, lattice_imbalance, sobel, staged_trunk
+from tudsr.model.losses import Dists, bce, lattice_error, sobel, staged_trunk
+from tudsr.model.precision import at_least_single
 from tudsr.profile import RuntimeSettings, StageSettings
 from tudsr.train.checkpoint import load_optimizer_tensors, optimizer_tensors
+from tudsr.train.chunks import chunk, unchunk
 from tudsr.train.device import autocast
 from tudsr.train.ranks import sum_gradients
 
@@ -35,6 +38,7 @@ class AdversarialStep:
         # In evaluation mode spectral norm's power iteration rests: it moves once an optimizer step,
         # so that the micro-batches of a step are one function, however many and on whatever ranks.
         self.critic = Critic(settings.critic, seed).to(self.device).eval()
+        self.critic.trunk.to(self.device)
         self.dists = Dists().to(self.device)
         self.trunk = staged_trunk(settings.loss.trunk, settings.loss.trunk_path).to(self.device)
         self.parameters = adapter_parameters(base.unet, adapter)
@@ -48,27 +52,44 @@ class AdversarialStep:
     ) -> dict[str, Tensor]:
         """Add ``share`` of this micro-batch's gradients; (B, 3, R, R) images in [0, 1]."""
         rng = torch.Generator().manual_seed(images_seen)
-        with autocast(self.device, self.runtime):
-            restored = self.base.restore(lr, self.settings.timestep).float()
-        l1 = F.l1_loss(restored, hr)
-        losses = {"loss_l1": l1.detach()}
-        total = self.settings.loss.l1 * l1
-        if self.settings.loss.lattice:
-            lattice = lattice_imbalance(restored, hr, self.base.codec.factor)
-            total, losses["loss_lattice"] = (
-                total + self.settings.loss.lattice * lattice,
-                lattice.detach(),
-            )
-        fakes: list[Tensor] = []
-        reals: list[Tensor] = []
-        if images_seen >= self.settings.loss.l1_only_images:
-            term, more, fakes, reals = self._perceptual_and_gan(restored, hr, rng)
-            total, losses = total + term, losses | more
-        (total * share).backward()
-        losses["loss_total"] = total.detach()
-        if fakes:
-            losses["loss_critic"] = self._critic_backward(fakes, reals, share)
+        return self._backward(self._restored(lr, rng), hr, images_seen, share, rng)
+
+    def accumulate_whole(
+        self, chunks: Sequence[Tensor], hr: Tensor, images_seen: int, share: float
+    ) -> dict[str, Tensor]:
+        """As ``accumulate``, the losses taken on the whole picture that N² chunks make up.
+
+        ``chunks``, row by row, are (B, 3, R, R), ``hr`` is (B, 3, N·R, N·R). The gradient is exact:
+        the picture is made once without a graph, the losses give their derivative on it, and each
+        chunk is made a second time to take its part of that backward. The generator needs the
+        memory of one chunk, the losses that of the whole picture. Ours, not the paper's.
+        """
+        rng = torch.Generator().manual_seed(images_seen)
+        n = math.isqrt(len(chunks))
+        with torch.no_grad():
+            parts = [self._restored(c, _draws(images_seen, i)) for i, c in enumerate(chunks)]
+        whole = unchunk(parts, n).requires_grad_()
+        losses = self._backward(whole, hr, images_seen, share, rng)
+        assert whole.grad is not None
+        gradients = chunk(whole.grad, chunks[0].shape[-1])
+        for i, (part, gradient) in enumerate(zip(chunks, gradients, strict=True)):
+            self._restored(part, _draws(images_seen, i)).backward(gradient)
         return losses
+
+    def generator_loss(
+        self, restored: Tensor, hr: Tensor, images_seen: int, rng: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor], list[Tensor], list[Tensor]]:
+        """L_G (paper, Eq. 9), its terms, and the critic's features of result and truth."""
+        weights = self.settings.loss
+        l1 = F.l1_loss(restored, hr)
+        total, losses = weights.l1 * l1, {"loss_l1": l1.detach()}
+        if weights.lattice:
+            lattice = lattice_error(restored, hr, self.base.codec.factor)
+            total, losses["loss_lattice"] = total + weights.lattice * lattice, lattice.detach()
+        if images_seen < weights.l1_only_images:
+            return total, losses, [], []
+        term, more, fakes, reals = self._perceptual_and_gan(restored, hr, rng)
+        return total + term, losses | more, fakes, reals
 
     def apply(self, rate: float) -> None:
         """One AdamW step of the adapter and, if it has gradients, of the critic.
@@ -106,6 +127,22 @@ class AdversarialStep:
         self.ema.optimization_step = int(tensors["ema_step"])
         load_optimizer_tensors("adamw", self.optimizer, tensors)
         load_optimizer_tensors("critic", self.critic_optimizer, tensors)
+
+    def _restored(self, lr: Tensor, rng: torch.Generator) -> Tensor:
+        with autocast(self.device, self.runtime):
+            draws = rng if self.settings.latent == "sample" else None
+            return at_least_single(self.base.restore(lr, self.settings.timestep, draws))
+
+    def _backward(
+        self, restored: Tensor, hr: Tensor, images_seen: int, share: float, rng: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Generator's losses backward into ``restored``, then the critic's."""
+        total, losses, fakes, reals = self.generator_loss(restored, hr, images_seen, rng)
+        (total * share).backward()
+        losses["loss_total"] = total.detach()
+        if fakes:
+            losses["loss_critic"] = self._critic_backward(fakes, reals, share)
+        return losses
 
     def _perceptual_and_gan(
         self, restored: Tensor, hr: Tensor, rng: torch.Generator
@@ -190,3 +227,8 @@ class AdversarialStep:
             group["lr"] = lr
         optimizer.step()
         optimizer.zero_grad()
+
+
+def _draws(images_seen: int, which: int) -> torch.Generator:
+    """What chunk ``which`` draws its latent from, the same in both passes."""
+    return torch.Generator().manual_seed(images_seen * 1009 + which)

@@ -17,6 +17,9 @@ from tudsr.train.checkpoint import load_optimizer_tensors, optimizer_tensors
 class BaseWeights:
     """A UNet's weights, their average and AdamW; the state that a checkpoint holds."""
 
+    unit: int
+    group: int
+
     def __init__(self, base: Base, settings: PretrainSettings, lr: float) -> None:
         self.base, self.settings, self.lr = base, settings, lr
         self.parameters = list(base.unet.requires_grad_(True).parameters())

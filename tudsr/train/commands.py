@@ -31,11 +31,12 @@ def base(
     profile: ProfileName = "tiny",
 ) -> None:
     """Pre-train a small base on the training photographs."""
+    from tudsr.data.sets import training_photos
     from tudsr.profile import load_profile
     from tudsr.train.pretrain import pretrain_base
 
     settings = load_profile(profile)
-    pretrain_base(settings, _train_photos(settings.data.root), out, work)
+    pretrain_base(settings, training_photos(settings.data), out, work)
     typer.echo(f"base written to {out}")
 
 
@@ -47,11 +48,12 @@ def stage1(
     resume: Resume = False,
 ) -> None:
     """Train adapter 1 at R (the paper's algorithm 1)."""
+    from tudsr.data.sets import training_photos
     from tudsr.profile import load_profile
     from tudsr.train.stages import train_stage1
 
     settings = load_profile(profile)
-    train_stage1(settings, _train_photos(settings.data.root), out, work, resume=resume)
+    train_stage1(settings, training_photos(settings.data), out, work, resume=resume)
     _say(f"adapter 1 written to {out}")
 
 
@@ -66,11 +68,12 @@ def stage2(
     resume: Resume = False,
 ) -> None:
     """Train adapter 2 at N·R on chunks (the paper's algorithm 2)."""
+    from tudsr.data.sets import training_photos
     from tudsr.profile import load_profile
     from tudsr.train.stages import train_stage2
 
     settings = load_profile(profile)
-    photos = _train_photos(settings.data.root)
+    photos = training_photos(settings.data)
     train_stage2(settings, photos, adapter1, out, work, resume=resume)
     _say(f"adapter 2 written to {out}")
 
@@ -80,9 +83,3 @@ def _say(sentence: str) -> None:
 
     if rank() == 0:
         typer.echo(sentence)
-
-
-def _train_photos(root: str) -> list[Path]:
-    from tudsr.data.photos import list_photographs
-
-    return [photo.path for photo in list_photographs(Path(root)) if photo.split == "train"]

@@ -12,6 +12,8 @@ import torch
 from tudsr.errors import SettingsError
 from tudsr.profile import RuntimeSettings
 
+_MAX_WORKERS = 8
+
 
 def pick_device(settings: RuntimeSettings) -> torch.device:
     """The device asked for, or the best there is.
@@ -50,6 +52,21 @@ def autocast(device: torch.device, settings: RuntimeSettings) -> AbstractContext
     if wanted == "fp32":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
+
+
+def data_workers(settings: RuntimeSettings, device: torch.device) -> int:
+    """How many processes make training samples; which samples does not depend on it.
+
+    Unless set: on a CPU one, since training takes the other cores; beside a GPU one less than the
+    cores that this process's share of the machine has, up to 8.
+    """
+    if settings.data_workers is not None:
+        return settings.data_workers
+    if device.type == "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    own = cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(_MAX_WORKERS, own - 1))
 
 
 def _cpu_has_amx(device: torch.device) -> bool:

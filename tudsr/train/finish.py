@@ -18,15 +18,15 @@ from torch.utils.data import Dataset
 
 from tudsr.images.atomic import remove_dir
 from tudsr.model.base import Base, load_base_folder, save_base
-from tudsr.model.losses import Dists, feature_distance, lattice_imbalance, staged_trunk
+from tudsr.model.losses import Dists, feature_distance, lattice_error, staged_trunk
 from tudsr.profile import Profile
 from tudsr.train.base_weights import BaseWeights
 from tudsr.train.checkpoint import training_inputs
-from tudsr.train.device import autocast, pick_device
+from tudsr.train.chunks import chunk, enlarge
+from tudsr.train.device import autocast, data_workers, pick_device
 from tudsr.train.loop import Plan, train
 from tudsr.train.pairs import TrainingPairs
 from tudsr.train.record import Recorder
-from tudsr.train.stages import chunk, enlarge
 
 
 def finish_base(
@@ -65,6 +65,7 @@ def finish_base(
         cooldown=settings.cooldown,
         checkpoint_every=settings.checkpoint_every,
         log_every=profile.pretrain.log_every,
+        workers=data_workers(profile.runtime, task.device),
         recorders=recorders,
     )
     figures = train(task, EitherStage(profile, photos), plan)
@@ -81,11 +82,11 @@ class EitherStage(Dataset[dict[str, Tensor]]):
     def __init__(self, profile: Profile, photos: Sequence[Path]) -> None:
         r_px, settings = profile.base.r_px, profile.pretrain.finish
         self.seed, self.batch, self.share = profile.seed, settings.batch, settings.stage2_share
-        first, second = (
-            TrainingPairs(photos, r_px * s.n, r_px, s.scales, profile.degradation, profile.seed + i)
+        damage, bad = profile.degradation, profile.data.max_bad_share
+        self.first, self.second = (
+            TrainingPairs(photos, r_px * s.n, r_px, s.scales, damage, profile.seed + i, bad)
             for i, s in ((2, profile.stage1), (3, profile.stage2))
         )
-        self.first, self.second = first, second
 
     def __len__(self) -> int:
         return len(self.first)
@@ -93,6 +94,10 @@ class EitherStage(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.seed, 4, index // self.batch))
         return (self.second if rng.random() < self.share else self.first)[index]
+
+    def figures(self) -> dict[str, float]:
+        """Those of stage 2's pairs, whose crops are the larger ones and skip the most."""
+        return self.second.figures()
 
 
 class FinishingTask(BaseWeights):
@@ -139,7 +144,7 @@ class FinishingTask(BaseWeights):
             "l1": F.l1_loss(restored, hr),
             "features": feature_distance(features, hr_features),
             "dists": self.dists(restored, hr, features, hr_features).mean(),
-            "lattice": lattice_imbalance(restored, hr, self.base.codec.factor),
+            "lattice": lattice_error(restored, hr, self.base.codec.factor),
         }
         total = torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
         return total, {f"loss_{name}": term.detach() for name, term in terms.items()}

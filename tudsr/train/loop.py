@@ -34,6 +34,7 @@ from tudsr.train.meter import FiniteCheck, Meter
 from tudsr.train.ranks import any_rank, from_rank_0, rank, ranks, sum_values, wait_for_all
 from tudsr.train.record import FileRecorder, Recorder, read_metrics
 from tudsr.train.stopping import StopSignals, ignore_stop_signals
+from tudsr.train.wait import DataWait
 
 
 class Task(Protocol):
@@ -112,7 +113,8 @@ def train(task: Task, data: Dataset[Any], plan: Plan) -> dict[str, float]:
     recorders = _recorders(plan, seen)
     losses_check = FiniteCheck(plan.name, str(plan.checkpoints))
     with StopSignals() as signals, Meter(plan.name, plan.images, seen) as meter:
-        for batch in _batches(task, data, plan, seen):
+        waiting = DataWait(_batches(task, data, plan, seen), getattr(data, "figures", dict))
+        for batch in waiting:
             losses = task.update(batch, seen, plan.rate(seen))
             before, seen = seen, seen + task.group
             losses_check.note(seen, losses)
@@ -122,7 +124,8 @@ def train(task: Task, data: Dataset[Any], plan: Plan) -> dict[str, float]:
             if done or _crossed(before, seen, plan.log_every):
                 losses_check.check()
                 figures = sum_values({k: float(v) for k, v in losses.items()})
-                _log(recorders, seen, {"rate": plan.rate(seen), **meter.figures(seen, figures)})
+                told = meter.figures(seen, figures) | waiting.figures()
+                _log(recorders, seen, {"rate": plan.rate(seen), **told})
             if plan.sample_every and (done or _crossed(before, seen, plan.sample_every)):
                 _record_sample(task, seen, recorders)
             if done or stop or _crossed(before, seen, plan.checkpoint_every):

@@ -96,7 +96,7 @@ def _remedy(stage: str, settings: StageSettings) -> str:
             f"lower {stage}.batch from {settings.batch} to 1 with {stage}.accumulate {more}, which "
             "trains the same"
         )
-    if not getattr(settings, "gradient_checkpointing", True):
+    if not settings.gradient_checkpointing:
         ways.append(f"set {stage}.gradient_checkpointing")
     ways.append("set runtime.precision to bf16")
     ways.append("use a base with a smaller R (base.r_px)")

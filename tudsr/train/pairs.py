@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
-from tudsr.data.crops import PhotoCrops
+from tudsr.data.crops import draw_crop
 from tudsr.data.degrade import degrade
+from tudsr.data.pictures import open_pictures
 from tudsr.images.resize import bicubic_resize
 from tudsr.profile import DegradationSettings
+
+_LENGTH = 10**9
 
 
 class TrainingPairs(Dataset[dict[str, Tensor]]):
@@ -21,7 +25,11 @@ class TrainingPairs(Dataset[dict[str, Tensor]]):
 
     The crop is reduced by one of ``scales`` through the degradation chain and brought to R by
     bicubic interpolation, as at inference (the ratio M is then scale·R / hr_px). Each item depends
-    on (seed, i) alone.
+    on (seed, i) alone, so images seen are the position to go on from, and any ranks and workers
+    may share them out.
+
+    ``photos`` are a few photographs, held in memory and drawn with replacement; or the one index
+    file of a big set (``tudsr.data.index``), gone through once an epoch.
     """
 
     def __init__(
@@ -32,21 +40,32 @@ class TrainingPairs(Dataset[dict[str, Tensor]]):
         scales: Sequence[int],
         settings: DegradationSettings,
         seed: int,
+        max_bad_share: float = 0.01,
     ) -> None:
-        self.crops = PhotoCrops(photos, hr_px, seed, 10**9)
-        self.r_px, self.scales, self.settings, self.seed = r_px, tuple(scales), settings, seed
+        self.pictures = open_pictures(photos, hr_px, seed, max_bad_share)
+        self.hr_px, self.r_px, self.scales = hr_px, r_px, tuple(scales)
+        self.settings, self.seed = settings, seed
+        # A worker is a core; threads of its own would take the others'. It must be said before the
+        # workers are forked: in them, OpenCV would wait forever for threads that no fork copies.
+        cv2.setNumThreads(1)
 
     def __len__(self) -> int:
-        return len(self.crops)
+        return _LENGTH
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if get_worker_info() is not None and cv2.getNumThreads() != 1:
+            cv2.setNumThreads(1)  # a worker that was not forked but started
         rng = np.random.default_rng((self.seed, index))
-        hr = self.crops.crop(rng)
+        hr = draw_crop(self.pictures.picture(index, rng), self.hr_px, rng)
         clean = rng.random() < self.settings.clean_prob
         preset = "clean" if clean else self.settings.preset
         lr = degrade(hr, int(rng.choice(self.scales)), preset, rng)
         enlarged = np.clip(bicubic_resize(lr, self.r_px, self.r_px), 0, 1)
         return {"hr": _tensor(hr), "lr": _tensor(enlarged)}
+
+    def figures(self) -> dict[str, float]:
+        """For a big set, its size and how many pictures were skipped; else nothing."""
+        return self.pictures.figures()
 
 
 def _tensor(pixels: np.ndarray) -> Tensor:

@@ -21,7 +21,7 @@ from tudsr.model.base import TRAIN_STEPS, Base, load_base_folder, random_base, s
 from tudsr.profile import PretrainSettings, Profile
 from tudsr.train.base_weights import BaseWeights
 from tudsr.train.checkpoint import training_inputs
-from tudsr.train.device import autocast, pick_device
+from tudsr.train.device import autocast, data_workers, pick_device
 from tudsr.train.finish import finish_base
 from tudsr.train.loop import Plan, train
 from tudsr.train.pairs import TrainingPairs
@@ -79,7 +79,8 @@ def _first_part(
     # From the identity on: preconditioned, an output of 0 leaves the picture as it is.
     for parameter in base.unet.conv_out.parameters():
         nn.init.zeros_(parameter)
-    pairs = TrainingPairs(photos, r_px, r_px, scales, profile.degradation, profile.seed)
+    bad = profile.data.max_bad_share
+    pairs = TrainingPairs(photos, r_px, r_px, scales, profile.degradation, profile.seed, bad)
     task = DenoisingTask(base, profile)
     plan = Plan(
         name="base",
@@ -90,6 +91,7 @@ def _first_part(
         cooldown=settings.cooldown,
         checkpoint_every=settings.checkpoint_every,
         log_every=settings.log_every,
+        workers=data_workers(profile.runtime, base.prompt.device),
         recorders=recorders,
     )
     figures = train(task, pairs, plan)

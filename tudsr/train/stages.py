@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,10 +22,13 @@ from tudsr.model.adapters import (
     save_adapter,
 )
 from tudsr.model.base import Base, load_base
+from tudsr.model.critic import load_heads, save_heads
+from tudsr.model.precision import at_least_single
 from tudsr.profile import Profile, StageSettings
 from tudsr.train.adversarial import AdversarialStep
 from tudsr.train.checkpoint import Inputs, training_inputs
-from tudsr.train.device import autocast, pick_device
+from tudsr.train.chunks import chunk, enlarge, unchunk
+from tudsr.train.device import autocast, data_workers, pick_device
 from tudsr.train.launch import Job, launch, launches
 from tudsr.train.loop import Plan, train
 from tudsr.train.memory import explaining_out_of_memory
@@ -35,6 +37,7 @@ from tudsr.train.ranks import join, rank
 from tudsr.train.record import Recorder
 
 STAGE1, STAGE2 = "stage1", "stage2"
+HEADS = "critic.safetensors"
 
 
 def train_stage1(
@@ -54,7 +57,7 @@ def train_stage1(
     """
     if launches(profile.runtime):
         return launch(Job.of("stage1", profile, photos, None, out, work, recorders, resume))
-    base = load_base(profile.base).to(pick_device(profile.runtime))
+    base = _training_base(profile, profile.stage1)
     add_adapter(base.unet, STAGE1, profile.stage1.lora, profile.seed)
     activate(base.unet, STAGE1)
     task = StageOne(base, profile, _watched(profile, photos, "stage1"))
@@ -73,14 +76,25 @@ def train_stage2(
     """Train adapter 2 at N·R on chunks, after the frozen adapter 1; as ``train_stage1`` else."""
     if launches(profile.runtime):
         return launch(Job.of("stage2", profile, photos, adapter1, out, work, recorders, resume))
-    base = load_base(profile.base).to(pick_device(profile.runtime))
+    base = _training_base(profile, profile.stage2)
     t1 = load_adapter(adapter1, base.unet, STAGE1)
     add_adapter(base.unet, STAGE2, profile.stage2.lora, profile.seed + 1)
     if profile.stage2.lora.warm_start:
         load_adapter_state(base.unet, STAGE2, adapter_state(base.unet, STAGE1))
     activate(base.unet, STAGE2)
     task = StageTwo(base, profile, t1, _watched(profile, photos, "stage2"))
-    return _train(task, profile, "stage2", photos, out, work, recorders, (adapter1,), resume)
+    extra = [adapter1]
+    if profile.stage2.critic.warm_start:
+        extra.append(adapter1.with_name(HEADS))
+        load_heads(extra[-1], task.step.critic)
+    return _train(task, profile, "stage2", photos, out, work, recorders, extra, resume)
+
+
+def _training_base(profile: Profile, settings: StageSettings) -> Base:
+    base = load_base(profile.base).to(pick_device(profile.runtime))
+    if settings.gradient_checkpointing:
+        base.checkpoint_gradients()
+    return base
 
 
 class StageOne:
@@ -143,23 +157,33 @@ class StageTwo:
         size, every = self.settings.batch, self.settings.accumulate
         for lr, hr in zip(batch["lr"].split(size), batch["hr"].split(size), strict=True):
             y_lr = self.stage2_input(lr.to(device))
-            pairs = zip(chunk(y_lr, self.r_px), chunk(hr.to(device), self.r_px), strict=True)
-            for chunk_lr, chunk_hr in pairs:
-                part = self.step.accumulate(chunk_lr, chunk_hr, images_seen, 1 / every)
-                _add(losses, part, 1 / self.passes)
-                count += 1
+            for chunks, part in self._backward_passes(y_lr, hr.to(device), images_seen):
+                _add(losses, part, chunks / self.passes)
+                count += chunks
                 if count % every == 0:
                     self.step.apply(rate)
         if count % every:
             self.step.apply(rate)
         return losses
 
+    def _backward_passes(
+        self, y_lr: Tensor, hr: Tensor, images_seen: int
+    ) -> Generator[tuple[int, dict[str, Tensor]]]:
+        """How many chunks each backward pass was for, and its losses."""
+        share, parts = 1 / self.settings.accumulate, chunk(y_lr, self.r_px)
+        if self.settings.whole_image_losses:
+            whole = self.step.accumulate_whole(parts, hr, images_seen, self.chunks * share)
+            yield self.chunks, whole
+            return
+        for chunk_lr, chunk_hr in zip(parts, chunk(hr, self.r_px), strict=True):
+            yield 1, self.step.accumulate(chunk_lr, chunk_hr, images_seen, share)
+
     @torch.no_grad()
     def stage2_input(self, lr: Tensor) -> Tensor:
         """y_L = bilinear x N of G1(x_L): (B, 3, R, R) to (B, 3, N·R, N·R), in [0, 1]."""
         activate(self.base.unet, STAGE1)
         with autocast(self.step.device, self.step.runtime):
-            middle = self.base.restore(lr, self.t1).float().clamp(0, 1)
+            middle = at_least_single(self.base.restore(lr, self.t1)).clamp(0, 1)
         activate(self.base.unet, STAGE2)
         return enlarge(middle, self.settings.n)
 
@@ -179,23 +203,6 @@ class StageTwo:
                 self.base.restore(c, self.settings.timestep).float() for c in chunk(y_lr, self.r_px)
             ]
         return _side_by_side(y_lr.cpu(), unchunk(parts, self.settings.n).cpu(), self.watched["hr"])
-
-
-def enlarge(images: Tensor, n: int) -> Tensor:
-    """Bilinear x N between the stages, in training and at inference alike."""
-    return F.interpolate(images, scale_factor=n, mode="bilinear", align_corners=False)
-
-
-def chunk(images: Tensor, r_px: int) -> list[Tensor]:
-    """Cut (B, 3, N·R, N·R) into N² non-overlapping (B, 3, R, R), row by row (paper, Eq. 10)."""
-    rows = images.split(r_px, dim=2)
-    return [part for row in rows for part in row.split(r_px, dim=3)]
-
-
-def unchunk(chunks: Sequence[Tensor], n: int) -> Tensor:
-    """The exact inverse of ``chunk``."""
-    rows = [torch.cat(list(chunks[i * n : (i + 1) * n]), dim=3) for i in range(n)]
-    return torch.cat(rows, dim=2)
 
 
 def _train(
@@ -223,10 +230,12 @@ def _train(
         log_every=settings.log_every,
         sample_every=settings.sample_every,
         resume=resume,
+        workers=data_workers(profile.runtime, task.step.device),
         recorders=recorders,
     )
+    pairs = _pairs(profile, stage, photos, profile.seed)
     with explaining_out_of_memory(stage, settings, task.step, profile.base.r_px):
-        figures = train(task, _pairs(profile, stage, photos, profile.seed), plan)
+        figures = train(task, pairs, plan)
     if rank() == 0:
         _finish(task, stage, settings, plan, out)
     return figures
@@ -242,15 +251,16 @@ def _finish(
     with writing_dir(out) as folder:
         adapter = folder / "adapter.safetensors"
         save_adapter(adapter, task.base.unet, stage, settings.lora, settings.timestep)
+        save_heads(folder / HEADS, task.step.critic)
         shutil.copy2(plan.out / "metrics.jsonl", folder)
         shutil.copytree(plan.out / "samples", folder / "samples")
     remove_dir(plan.out)
 
 
 def _pairs(profile: Profile, stage: str, photos: Sequence[Path], seed: int) -> TrainingPairs:
-    settings, r_px = getattr(profile, stage), profile.base.r_px
+    settings, r_px, bad = getattr(profile, stage), profile.base.r_px, profile.data.max_bad_share
     hr_px = r_px * settings.n
-    return TrainingPairs(photos, hr_px, r_px, settings.scales, profile.degradation, seed)
+    return TrainingPairs(photos, hr_px, r_px, settings.scales, profile.degradation, seed, bad)
 
 
 def _watched(profile: Profile, photos: Sequence[Path], stage: str) -> dict[str, Tensor]:

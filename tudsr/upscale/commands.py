@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tudsr.upscale.chosen import ChosenModel
+
 if TYPE_CHECKING:
-    from tudsr.profile import UpscaleSettings
-    from tudsr.release.bundle import BundleManifest
     from tudsr.upscale.files import Outcome
-    from tudsr.upscale.upscaler import Upscaler
 
 Colour = Literal["wavelet", "adain", "none"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -42,8 +39,8 @@ def upscale(
 
     jobs = plan_jobs(source, target)
     changes = {"colour": colour, "tile_px": tile, "overlap_px": overlap}
-    with _tile_bar() as progress:
-        chosen = _Chosen(model, scale, device, progress, changes)
+    with tile_bar() as progress:
+        chosen = ChosenModel(model, scale, device, progress, changes)
         if source.is_dir():
             outcomes = list(upscale_folder(jobs, scale, chosen.upscaler, chosen.signature))
         else:
@@ -51,67 +48,8 @@ def upscale(
     _report(outcomes, chosen)
 
 
-@dataclass
-class _Chosen:
-    """The model that was asked for, opened when the first picture turns out to be readable."""
-
-    model: str | None
-    scale: float
-    device: str
-    progress: Callable[[int, int], None]
-    changes: dict[str, Any] = field(default_factory=dict[str, Any])
-
-    def upscaler(self) -> Upscaler:
-        """Loaded once."""
-        return self._upscaler
-
-    def signature(self) -> str:
-        """Program, model and whatever else decides the result: skipping relies on it."""
-        from importlib.metadata import version
-
-        bundle, how = self._bundle[1], self._settings
-        return (
-            f"tudsr {version('tudsr')}, model {bundle.model_name} {bundle.bundle_hash[:12]}, "
-            f"x{self.scale:g}, tile {how.tile_px}/{how.overlap_px}, colour {how.colour}"
-        )
-
-    @cached_property
-    def _bundle(self) -> tuple[Path, BundleManifest]:
-        from tudsr.release.bundle import load_bundle
-        from tudsr.release.locate import locate_model
-
-        folder = locate_model(self.model)
-        return folder, load_bundle(folder, verify=False)  # the runtime checks every file
-
-    @cached_property
-    def _settings(self) -> UpscaleSettings:
-        from pydantic import ValidationError
-
-        from tudsr.errors import SettingsError
-        from tudsr.profile import UpscaleSettings
-
-        changed = {name: value for name, value in self.changes.items() if value is not None}
-        try:
-            return UpscaleSettings.model_validate(
-                {**self._bundle[1].upscale.model_dump(), **changed}
-            )
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise SettingsError(
-                f"{first['loc'][0]}: {first['msg']} (got {first['input']!r})"
-            ) from None
-
-    @cached_property
-    def _upscaler(self) -> Upscaler:
-        from tudsr.model.runtime import load_runtime
-        from tudsr.upscale.upscaler import Upscaler
-
-        runtime = load_runtime(self._bundle[0], self.device)
-        return Upscaler(runtime, self._settings, self.progress)
-
-
 @contextmanager
-def _tile_bar() -> Generator[Callable[[int, int], None]]:
+def tile_bar() -> Generator[Callable[[int, int], None]]:
     """A bar over the tiles of the current picture, on stderr, where that is a terminal."""
     from rich.console import Console
     from rich.progress import Progress
@@ -122,7 +60,7 @@ def _tile_bar() -> Generator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _report(outcomes: list[Outcome], chosen: _Chosen) -> None:
+def _report(outcomes: list[Outcome], chosen: ChosenModel) -> None:
     """One line for what was made, one on stderr for each failure; exit code 1 if there is any."""
     made = [o for o in outcomes if o.sizes is not None]
     failed = [o for o in outcomes if o.error is not None]

@@ -70,11 +70,12 @@ class Tile:
 
 
 def plan_tiles(
-    height: int, width: int, tile_px: int, overlap_px: int, multiple: int = 1
+    height: int, width: int, tile_px: int, overlap_px: int, multiple: int = 1, floor_px: int = 0
 ) -> list[Tile]:
     """Cover a picture with full-size tiles, row by row; the last row and column move inward.
 
-    A side that is not longer than a tile gets one tile of that side, padded up to ``multiple``.
+    A side that is not longer than a tile gets one tile of that side, padded up to ``multiple`` and
+    to ``floor_px``.
 
     Args:
         height: of the picture, pixels.
@@ -82,9 +83,11 @@ def plan_tiles(
         tile_px: side of a tile, a multiple of ``multiple``.
         overlap_px: least overlap of neighbours, below ``tile_px``.
         multiple: what the model needs a tile's sides to be multiples of.
+        floor_px: the least side that the model gets to see; a longer one than a tile counts as one.
     """
-    rows = _spans(height, tile_px, overlap_px, multiple)
-    columns = _spans(width, tile_px, overlap_px, multiple)
+    floor_px = min(floor_px, tile_px)
+    rows = _spans(height, tile_px, overlap_px, multiple, floor_px)
+    columns = _spans(width, tile_px, overlap_px, multiple, floor_px)
     return [Tile(r, c) for r in rows for c in columns]
 
 
@@ -103,9 +106,10 @@ def blend(canvas: NDArray[np.float32], restored: NDArray[np.float32], tile: Tile
     canvas[tile.area] += inner * weights
 
 
-def _spans(length: int, tile_px: int, overlap_px: int, multiple: int) -> list[Span]:
+def _spans(length: int, tile_px: int, overlap_px: int, multiple: int, floor_px: int) -> list[Span]:
     if length <= tile_px:
-        return [Span(0, length, -(-length // multiple) * multiple, None, None, 0)]
+        padded = -(-max(length, floor_px) // multiple) * multiple
+        return [Span(0, length, padded, None, None, 0)]
     last = length - tile_px
     starts = [*range(0, last, tile_px - overlap_px), last]
     middles = [(a + tile_px + b) / 2 for a, b in pairwise(starts)]

@@ -93,8 +93,9 @@ class Upscaler:
         return replace(picture, pixels=pixels, alpha=np.clip(alpha, 0, 1))
 
     def _plan(self, size: tuple[int, int]) -> list[Tile]:
-        tile_px, overlap_px = self.settings.tile_px, self.settings.overlap_px
-        return plan_tiles(*size, tile_px, overlap_px, self.runtime.size_multiple)
+        how = self.settings
+        multiple = self.runtime.size_multiple
+        return plan_tiles(*size, how.tile_px, how.overlap_px, multiple, how.floor_px)
 
     def _run(
         self,

@@ -1,0 +1,177 @@
+"""Goals T1 and T2: what a looped chunk needs beside native training at N·R, by the same losses.
+
+    python -m benchmarks.looped_chunk [--arch sd21] [--device meta|cpu|cuda] [--r-px 512]
+
+On meta tensors (the default) the true architecture runs without weights or time, in fp32, and every
+live tensor is counted exactly; attention is counted as flash attention keeps it. On the CPU the
+same count, and times, in bf16; on a GPU the allocator's own peak and times. Native training is the
+same step on the un-cut N·R picture. The loss trunk is VGG16's architecture. Writes
+benchmarks/results/looped-chunk-DEVICE-ARCH.{json,md}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+
+from benchmarks.live_memory import LiveMemory, attention_without_scores
+from benchmarks.machine import machine_name
+from tudsr.images.atomic import write_json, write_text
+from tudsr.model.adapters import activate, add_adapter
+from tudsr.model.base import Base, random_base
+from tudsr.model.codec import KlCodec
+from tudsr.model.losses import staged_trunk
+from tudsr.model.stable_diffusion import unet_config, vae_config
+from tudsr.profile import PROJECT_ROOT, load_profile
+from tudsr.train.stages import STAGE1, STAGE2, StageTwo
+
+RESULTS = PROJECT_ROOT / "benchmarks" / "results"
+MIB = 2**20
+
+
+def main() -> None:
+    """Measure every N asked for and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--arch", default="sd21")
+    parser.add_argument("--device", default="meta", choices=["meta", "cpu", "cuda"])
+    parser.add_argument("--r-px", type=int, default=512)
+    parser.add_argument("--n", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--native", type=int, nargs="*", default=[1, 2, 4])
+    parser.add_argument("--runs", type=int, default=5)
+    given = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for n in given.n:
+        for kind in ("looped", "looped, checkpointed", "whole-image losses", "native"):
+            if kind != "native" or n in given.native:
+                rows.append(measure(given.arch, given.device, given.r_px, n, kind, given.runs))
+                print(rows[-1], flush=True)
+    name = f"looped-chunk-{given.device}-{given.arch}"
+    told = {"machine": machine_name(), "arch": given.arch, "r_px": given.r_px, "rows": rows}
+    write_json(RESULTS / f"{name}.json", told)
+    write_text(RESULTS / f"{name}.md", table(rows))
+    print(table(rows))
+
+
+def measure(arch: str, device: str, r_px: int, n: int, kind: str, runs: int = 0) -> dict[str, Any]:
+    """Peak MiB of one optimizer step on one picture, and its seconds where time passes."""
+    if device == "meta":
+        with attention_without_scores():
+            return _measure(_shapes(arch), device, r_px, n, kind)
+    return _measure(random_base(arch, 0).to(device), device, r_px, n, kind, runs)
+
+
+def _measure(
+    base: Base, device: str, r_px: int, n: int, kind: str, runs: int = 0
+) -> dict[str, Any]:
+    if kind.endswith("checkpointed"):
+        base.checkpoint_gradients()
+    task = stage_two(base, r_px, n, whole=kind == "whole-image losses")
+    step = _native(task) if kind == "native" else task.update
+    batch = {k: torch.rand(1, 3, s, s).to(device) for k, s in (("lr", r_px), ("hr", n * r_px))}
+    step(batch, 0, 1.0)  # the optimizers' moments exist from here on
+    row: dict[str, Any] = {"n": n, "kind": kind, "peak_mib": _peak_mib(step, batch, device)}
+    if runs:
+        row["seconds"] = [_seconds(step, batch, device) for _ in range(runs)]
+    return row
+
+
+def stage_two(base: Base, r_px: int, n: int, whole: bool = False) -> StageTwo:
+    """Algorithm 2 in bf16 on random weights: rank 32, EA-DISTS on both terms, a VGG critic."""
+    profile = load_profile("sd21")
+    critic = profile.stage2.critic.model_copy(
+        update={"trunk": "random", "levels": None, "trunk_path": None}
+    )
+    loss = profile.stage2.loss.model_copy(update={"trunk": "random", "l1_only_images": 0})
+    change = {"n": n, "accumulate": n * n, "critic": critic, "loss": loss, "latent": "mode"}
+    stage = profile.stage2.model_copy(update={**change, "whole_image_losses": whole})
+    precision = "fp32" if base.prompt.is_meta else "bf16"
+    settings = {
+        "base": profile.base.model_copy(update={"r_px": r_px}),
+        "stage2": stage,
+        "runtime": profile.runtime.model_copy(update={"precision": precision}),
+    }
+    for seed, name in enumerate((STAGE1, STAGE2)):
+        with torch.device(base.prompt.device):
+            add_adapter(base.unet, name, profile.stage2.lora, seed)
+    activate(base.unet, STAGE2)
+    staged_trunk.cache_clear()  # one for all, and perhaps on another device
+    profile = profile.model_copy(update=settings)
+    return StageTwo(base, profile, profile.stage1.timestep, {})
+
+
+def _shapes(arch: str) -> Base:
+    """A base on meta tensors; its schedule is real."""
+    scheduler = random_base("smoke", 0).scheduler
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**unet_config(arch))
+        codec = KlCodec(AutoencoderKL(**vae_config(arch)))
+        prompt = torch.empty(1, 77, int(unet.config["cross_attention_dim"]))
+    return Base(codec, unet, scheduler, prompt).eval().requires_grad_(False)
+
+
+def _native(task: StageTwo) -> Callable[..., Any]:
+    """The same losses and steps on the un-cut picture: what one would do with the memory for it."""
+
+    def update(batch: dict[str, torch.Tensor], images_seen: int, rate: float) -> None:
+        y_lr = task.stage2_input(batch["lr"])
+        task.step.accumulate(y_lr, batch["hr"], images_seen, 1.0)
+        task.step.apply(rate)
+
+    return update
+
+
+def _peak_mib(step: Callable[..., Any], batch: dict[str, Any], device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step(batch, 1, 1.0)
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - before) / MIB
+    with LiveMemory() as live:
+        step(batch, 1, 1.0)
+    return live.peak_bytes / MIB
+
+
+def _seconds(step: Callable[..., Any], batch: dict[str, Any], device: str) -> float:
+    started = time.perf_counter()
+    step(batch, 2, 1.0)
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Peaks and times, and both as ratios to native training at the same N."""
+    native = {row["n"]: row for row in rows if row["kind"] == "native"}
+    lines = [
+        "| N | kind | peak of live tensors, MiB | to native | seconds a step | to native |",
+        "| --: | --- | --: | --: | --: | --: |",
+    ]
+    for row in rows:
+        peer = native.get(row["n"])
+        memory = f"{row['peak_mib'] / peer['peak_mib']:.3f}" if peer else "not run"
+        seconds, ratio = "", ""
+        if "seconds" in row:
+            seconds = f"{statistics.median(row['seconds']):.2f}"
+            ratio = _time_ratio(row["seconds"], peer["seconds"]) if peer else "not run"
+        cells = (row["n"], row["kind"], f"{row['peak_mib']:.0f}", memory, seconds, ratio)
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _time_ratio(mine: list[float], peer: list[float]) -> str:
+    spread = max((max(t) - min(t)) / statistics.median(t) for t in (mine, peer))
+    if spread > 0.10:
+        return f"not judged: spread {spread:.0%}"
+    return f"{statistics.median(mine) / statistics.median(peer):.2f}"
+
+
+if __name__ == "__main__":
+    main()

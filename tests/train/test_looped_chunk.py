@@ -1,0 +1,119 @@
+"""The looped chunk: exact gradients (goal T3) and memory that does not grow with N (goal T1)."""
+
+import copy
+
+import pytest
+import torch
+
+from benchmarks.looped_chunk import measure
+from tests.train.test_stages import SMOKE, pictures
+from tudsr.model.adapters import activate, add_adapter
+from tudsr.model.base import random_base
+from tudsr.profile import StageSettings
+from tudsr.train.chunks import chunk, unchunk
+from tudsr.train.stages import STAGE1, STAGE2, StageTwo
+
+TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-10}
+
+
+def stage_two(n: int, dtype: torch.dtype, whole: bool = False) -> StageTwo:
+    """Stage 2 on the smoke base in ``dtype``, every loss on, adapters that are not the identity."""
+    loss = SMOKE.stage2.loss.model_copy(update={"l1_only_images": 0, "lattice": 1.0})
+    change = {"n": n, "accumulate": n * n, "loss": loss, "whole_image_losses": whole}
+    profile = SMOKE.model_copy(update={"stage2": SMOKE.stage2.model_copy(update=change)})
+    base = random_base("smoke", 0)
+    for seed, name in enumerate((STAGE1, STAGE2)):
+        add_adapter(base.unet, name, profile.stage2.lora, seed)
+    activate(base.unet, STAGE2)
+    task = StageTwo(base, profile, profile.stage1.timestep, {})
+    step = task.step
+    with torch.no_grad():
+        for parameter in step.parameters:
+            parameter.normal_(0, 0.05, generator=torch.Generator().manual_seed(1))
+    base.to(dtype)
+    step.trunk = copy.deepcopy(step.trunk).to(dtype)
+    step.critic._trunk = [step.trunk]
+    step.critic.to(dtype)
+    step.dists.to(dtype)
+    return task
+
+
+def gradient(task: StageTwo) -> torch.Tensor:
+    found = [p.grad.flatten() for p in task.step.parameters if p.grad is not None]
+    assert len(found) == len(task.step.parameters)
+    return torch.cat(found)
+
+
+def seen_by_autograd(task: StageTwo, y_lr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+    """The gradient of the same chunked forward with all chunks in one graph."""
+
+    def loss(restored: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        rng = torch.Generator().manual_seed(10)
+        return task.step.generator_loss(restored, truth, 10, rng)[0]
+
+    parts = [task.base.restore(c, task.settings.timestep) for c in chunk(y_lr, task.r_px)]
+    if task.settings.whole_image_losses:
+        losses = [loss(unchunk(parts, task.settings.n), hr)]
+    else:
+        losses = [loss(p, h) for p, h in zip(parts, chunk(hr, task.r_px), strict=True)]
+    torch.stack(losses).mean().backward()
+    found = gradient(task).clone()
+    for parameter in [*task.step.parameters, *task.step.heads]:
+        parameter.grad = None
+    return found
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("n", [2, 4])
+def test_the_loops_gradient_is_the_uncut_graphs(n, dtype, whole, monkeypatch):
+    task = stage_two(n, dtype, whole)
+    batch = {"lr": pictures(1, task.r_px).to(dtype), "hr": pictures(1, n * task.r_px, 1).to(dtype)}
+    expected = seen_by_autograd(task, task.stage2_input(batch["lr"]), batch["hr"])
+    found: list[torch.Tensor] = []
+    monkeypatch.setattr(task.step, "apply", lambda rate: found.append(gradient(task)))
+    task.update(batch, 10, 1.0)
+    difference = (found[0] - expected).norm() / expected.norm()
+    assert len(found) == 1
+    assert expected.norm() > 0
+    assert difference < TOLERANCE[dtype]
+
+
+def test_losses_on_the_whole_picture_see_across_the_borders():
+    """A step on a chunk border is a picture's own error: the two kinds of gradient differ there."""
+    found = {}
+    for whole in (False, True):
+        task = stage_two(2, torch.float32, whole)
+        y_lr, hr = pictures(1, 64), pictures(1, 64, 1)
+        found[whole] = seen_by_autograd(task, y_lr, hr)
+    assert (found[True] - found[False]).norm() > 0.01 * found[False].norm()
+
+
+def test_whole_picture_losses_need_whole_pictures():
+    with pytest.raises(ValueError, match="set accumulate to 16"):
+        StageSettings(timestep=50, images=1, n=4, accumulate=8, whole_image_losses=True)
+
+
+def test_checkpointed_gradients_are_the_same():
+    found = []
+    for checkpointed in (False, True):
+        task = stage_two(2, torch.float32)
+        if checkpointed:
+            task.base.checkpoint_gradients()
+        found.append(seen_by_autograd(task, pictures(1, 64), pictures(1, 64, 1)))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-8)
+
+
+def test_memory_is_that_of_one_chunk_at_the_true_size():
+    """SD2.1-base on meta tensors, every live tensor counted (goal T1)."""
+    one = measure("sd21", "meta", 512, 1, "looped")["peak_mib"]
+    four = measure("sd21", "meta", 512, 4, "looped")["peak_mib"]
+    native = measure("sd21", "meta", 512, 4, "native")["peak_mib"]
+    assert four / one <= 1.05
+    assert four / native <= 0.08
+
+
+def test_checkpointing_needs_less():
+    usual = measure("sd21", "meta", 512, 1, "looped")["peak_mib"]
+    less = measure("sd21", "meta", 512, 1, "looped, checkpointed")["peak_mib"]
+    assert less < 0.7 * usual

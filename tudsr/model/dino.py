@@ -1,0 +1,147 @@
+"""DINO's vision transformers as the critic's eyes: DINOv3-ViT-B/16 (paper), DINOv2-ViT-B/14.
+
+Only the blocks up to the deepest level asked for are kept. DINOv3's weights are gated and under
+their own licence; DINOv2's are Apache-2.0. Both are needed for training alone.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tudsr.errors import ModelError
+from tudsr.model.trunks import normalise
+
+PUBLISHED = {
+    "dinov3": "facebook/dinov3-vitb16-pretrain-lvd1689m",
+    "dinov2": "facebook/dinov2-base",
+}
+_KINDS = {"dinov3": ("dinov3_vit",), "dinov2": ("dinov2", "dinov2_with_registers")}
+# A head's blur reflects two pixels at a border, which takes a map of three.
+_LEAST_MAP = 3
+
+
+class DinoTrunk(nn.Module):
+    """Feature maps after some of a vision transformer's blocks.
+
+    Args:
+        vit: transformers' Dinov2Model, Dinov2WithRegistersModel or DINOv3ViTModel.
+        levels: the blocks, 1-based and rising.
+        final_norm: whether the model's last norm is applied to each level's tokens.
+        patch_fit: ``resize`` or ``crop``; see ``fit_to_patches``.
+
+    Attributes:
+        levels: the blocks, 1-based.
+        widths: channels of each level.
+    """
+
+    def __init__(
+        self, vit: Any, levels: tuple[int, ...], final_norm: bool = True, patch_fit: str = "resize"
+    ) -> None:
+        super().__init__()
+        blocks = vit.encoder.layer if hasattr(vit, "encoder") else vit.model.layer
+        if not 1 <= min(levels) <= max(levels) <= len(blocks):
+            raise ModelError(f"levels {levels}: this trunk has blocks 1 to {len(blocks)}")
+        del blocks[max(levels) :]
+        self.vit = vit
+        self.levels, self.patch_fit = levels, patch_fit
+        self.widths = (int(vit.config.hidden_size),) * len(levels)
+        self.patch_px = int(vit.config.patch_size)
+        # CLS and register tokens stand before the patches.
+        self.prefix = 1 + int(getattr(vit.config, "num_register_tokens", 0) or 0)
+        norm = vit.layernorm if hasattr(vit, "layernorm") else vit.norm
+        self.norm = norm if final_norm else nn.Identity()
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) in [0, 1] to a (B, D, h, w) map a level, one place a patch."""
+        pixels = fit_to_patches(normalise(images), self.patch_px, self.patch_fit)
+        height, width = (side // self.patch_px for side in pixels.shape[2:])
+        if min(height, width) < _LEAST_MAP:
+            raise ModelError(
+                f"the critic's trunk sees {width} x {height} patches of {self.patch_px} pixels: "
+                f"its heads need at least {_LEAST_MAP} a side; raise base.r_px or take a VGG trunk"
+            )
+        states = self.vit(pixel_values=pixels, output_hidden_states=True).hidden_states
+        maps: list[Tensor] = []
+        for level in self.levels:
+            tokens = self.norm(states[level])[:, self.prefix :]
+            maps.append(tokens.transpose(1, 2).unflatten(2, (height, width)))
+        return maps
+
+
+def fit_to_patches(images: Tensor, patch_px: int, how: str) -> Tensor:
+    """Make both sides of (B, 3, H, W) multiples of a patch.
+
+    ``resize`` goes to the nearest multiple (512 to 518 for patches of 14, DINOv2's own size),
+    ``crop`` cuts the middle out at the next lower one (504). Nothing happens to a side that fits.
+    """
+    height, width = images.shape[2:]
+    if height % patch_px == 0 and width % patch_px == 0:
+        return images
+    if how == "crop":
+        size = [side // patch_px * patch_px for side in (height, width)]
+        top, left = (height - size[0]) // 2, (width - size[1]) // 2
+        return images[:, :, top : top + size[0], left : left + size[1]]
+    size = [max(1, round(side / patch_px)) * patch_px for side in (height, width)]
+    return F.interpolate(images, size=size, mode="bicubic", align_corners=False, antialias=True)
+
+
+@lru_cache(maxsize=2)
+def load_dino(
+    name: str,
+    path: str | None,
+    revision: str | None,
+    levels: tuple[int, ...],
+    final_norm: bool,
+    patch_fit: str,
+) -> DinoTrunk:
+    """The frozen trunk ``dinov3`` or ``dinov2`` from a folder or the hub, float32.
+
+    ``path`` None means the publisher's ViT-B on the hub.
+
+    Raises:
+        ModelError: weights that cannot be had, or are another model's.
+    """
+    source = path or PUBLISHED[name]
+    try:
+        vit = _from_pretrained(source, revision)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(_unavailable(name, source, error)) from None
+    kind = vit.config.model_type
+    if kind not in _KINDS[name]:
+        raise ModelError(
+            f"{source} is a {kind!r}, but the trunk {name!r} needs {' or '.join(_KINDS[name])}: "
+            "change critic.trunk or critic.trunk_path"
+        )
+    trunk = DinoTrunk(vit, levels, final_norm, patch_fit)
+    return trunk.eval().requires_grad_(False)
+
+
+def _from_pretrained(source: str, revision: str | None) -> Any:
+    import torch
+    from transformers import AutoModel
+
+    loaded = AutoModel.from_pretrained(
+        source,
+        revision=revision or "main",
+        use_safetensors=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    vit, told = cast("tuple[Any, dict[str, Any]]", loaded)
+    # The mask token serves pre-training alone; not every file has it.
+    missing = [key for key in told["missing_keys"] if "mask_token" not in key]
+    if missing:
+        raise ValueError(f"{len(missing)} weights are missing, such as {missing[0]!r}")
+    return vit
+
+
+def _unavailable(name: str, source: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    remedy = "set critic.trunk_path to a folder in transformers' layout"
+    if name == "dinov3":
+        remedy += "; DINOv3's weights are gated: ask for access on the hub, or take trunk dinov2"
+    return f"the critic's trunk {source!r} cannot be read: {reason} ({remedy})"

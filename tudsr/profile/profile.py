@@ -1,0 +1,38 @@
+"""All sections together: one run's settings."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from tudsr.profile.data import DataSettings, DegradationSettings, PairSettings
+from tudsr.profile.release import GateSettings, RegistrySettings, RuntimeSettings, UpscaleSettings
+from tudsr.profile.section import Section
+from tudsr.profile.training import BaseSettings, PretrainSettings, StageSettings
+
+
+class Profile(Section):
+    """One run's settings, whole."""
+
+    name: str = Field(description="the profile's file name without its suffix")
+    seed: int = Field(
+        default=0, ge=0, description="the run's seed; every random draw derives from it"
+    )
+    runtime: RuntimeSettings = RuntimeSettings()
+    data: DataSettings = DataSettings()
+    pairs: PairSettings = PairSettings()
+    degradation: DegradationSettings = DegradationSettings()
+    base: BaseSettings = BaseSettings()
+    pretrain: PretrainSettings = PretrainSettings()
+    stage1: StageSettings = StageSettings(timestep=200, images=81600)
+    stage2: StageSettings = StageSettings(timestep=50, images=14000, n=2, scales=(4, 8))
+    upscale: UpscaleSettings = UpscaleSettings()
+    gate: GateSettings = GateSettings()
+    registry: RegistrySettings = RegistrySettings()
+
+    def only(self, *sections: str) -> Profile:
+        """A copy with all but these sections (and the seed) at their defaults.
+
+        A step that is given this has a cache key of just the settings it uses.
+        """
+        kept = {name: getattr(self, name) for name in sections}
+        return Profile(name="", seed=self.seed, **kept)

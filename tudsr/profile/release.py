@@ -1,0 +1,81 @@
+"""Settings of what a trained model meets: enlarging, the gate, the registry, the machine."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from tudsr.profile.section import Section
+
+
+class UpscaleSettings(Section):
+    """How a picture is enlarged."""
+
+    tile_px: int = Field(default=512, ge=32, description="side of a tile, pixels")
+    overlap_px: int = Field(default=64, ge=0, description="overlap of neighbouring tiles, pixels")
+    floor_px: int = Field(
+        default=0,
+        ge=0,
+        description="a picture with a side below this is reflected up to it before a stage and cut "
+        "after it",
+    )
+    colour: Literal["wavelet", "adain", "none"] = Field(
+        default="wavelet", description="correction of the result's colours against the input"
+    )
+
+
+class GateSettings(Section):
+    """Floors a model must reach against bicubic before it is packaged."""
+
+    min_perceptual_gain: float = Field(
+        default=0.20,
+        description="least relative drop of the perceptual distance below bicubic's, per scale",
+    )
+    max_psnr_loss_db: float = Field(
+        default=1.0, description="largest mean PSNR-Y loss to bicubic, dB"
+    )
+    max_seam_ratio: float = Field(default=1.05, gt=0, description="largest mean seam ratio")
+    metric_trunk: Literal["hed_vgg16", "vgg16", "random"] = Field(default="hed_vgg16")
+    metric_trunk_path: str | None = Field(default=None, description="weights file for trunk vgg16")
+    dists: bool = Field(default=True, description="measure DISTS too; doubles the scoring time")
+    bootstrap: int = Field(default=2000, ge=100, description="resamples behind each interval")
+
+
+class RegistrySettings(Section):
+    """Where a passed model is registered."""
+
+    model_name: str = Field(default="tudsr", min_length=1)
+    experiment: str = Field(default="tudsr", min_length=1)
+
+
+class RuntimeSettings(Section):
+    """The machine's side of a run."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="auto: bf16 on CUDA and on CPUs with AMX, else fp32"
+    )
+    adapters: Literal["auto", "merged", "switched"] = Field(
+        default="auto",
+        description="enlarging with a UNet a stage, its adapter merged (faster), or with one UNet "
+        "whose adapters are switched; auto merges below 100 M parameters",
+    )
+    devices: int = Field(
+        default=1,
+        ge=1,
+        description="processes that share a stage's training on this machine, a GPU each; what "
+        "torchrun or a cluster has started counts instead",
+    )
+    data_workers: int | None = Field(
+        default=None,
+        ge=0,
+        le=256,
+        description="processes that make training samples (0: the training's own); none: 1 on a "
+        "CPU, else one less than this process's cores, up to 8. Results do not depend on it",
+    )
+    ranks_timeout_s: float = Field(
+        default=600,
+        gt=0,
+        description="longest wait for the other processes of a training, seconds",
+    )

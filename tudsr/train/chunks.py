@@ -1,0 +1,26 @@
+"""Cutting N·R x N·R pictures into R x R chunks and back, and the step between the stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def enlarge(images: Tensor, n: int) -> Tensor:
+    """Bilinear x N between the stages, in training and at inference alike."""
+    return F.interpolate(images, scale_factor=n, mode="bilinear", align_corners=False)
+
+
+def chunk(images: Tensor, r_px: int) -> list[Tensor]:
+    """Cut (B, 3, N·R, N·R) into N² non-overlapping (B, 3, R, R), row by row (paper, Eq. 10)."""
+    rows = images.split(r_px, dim=2)
+    return [part for row in rows for part in row.split(r_px, dim=3)]
+
+
+def unchunk(chunks: Sequence[Tensor], n: int) -> Tensor:
+    """The exact inverse of ``chunk``."""
+    rows = [torch.cat(list(chunks[i * n : (i + 1) * n]), dim=3) for i in range(n)]
+    return torch.cat(rows, dim=2)
