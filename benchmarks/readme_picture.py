@@ -1,6 +1,6 @@
 """The README's picture: bicubic, ours and the original, from the last run's model.
 
-    python benchmarks/readme_picture.py
+    python -m benchmarks.readme_picture
 
 Crops of the test pairs, none of which the model was trained on; nothing is retouched.
 """
