@@ -33,7 +33,7 @@ from tudsr.train.record import read_metrics
 RESULTS = PROJECT_ROOT / "benchmarks" / "results"
 STAGES = ("stage1", "stage2")
 _GROUP = {"stage1": 2, "stage2": 1}  # images an update, in the profile below
-_TIMED = ("images_per_s", "peak_memory_gib")
+_TIMED = ("images_per_s", "peak_memory_gib", "data_wait", "data_start_s")
 
 
 @dataclass

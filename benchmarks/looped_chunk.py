@@ -60,10 +60,13 @@ def main() -> None:
 
 def measure(arch: str, device: str, r_px: int, n: int, kind: str, runs: int = 0) -> dict[str, Any]:
     """Peak MiB of one optimizer step on one picture, and its seconds where time passes."""
-    if device == "meta":
-        with attention_without_scores():
-            return _measure(_shapes(arch), device, r_px, n, kind)
-    return _measure(random_base(arch, 0).to(device), device, r_px, n, kind, runs)
+    try:
+        if device == "meta":
+            with attention_without_scores():
+                return _measure(_shapes(arch), device, r_px, n, kind)
+        return _measure(random_base(arch, 0).to(device), device, r_px, n, kind, runs)
+    finally:
+        staged_trunk.cache_clear()  # one for all, and it went along to this device
 
 
 def _measure(
@@ -100,7 +103,7 @@ def stage_two(base: Base, r_px: int, n: int, whole: bool = False) -> StageTwo:
         with torch.device(base.prompt.device):
             add_adapter(base.unet, name, profile.stage2.lora, seed)
     activate(base.unet, STAGE2)
-    staged_trunk.cache_clear()  # one for all, and perhaps on another device
+    staged_trunk.cache_clear()
     profile = profile.model_copy(update=settings)
     return StageTwo(base, profile, profile.stage1.timestep, {})
 
