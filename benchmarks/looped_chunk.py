@@ -26,7 +26,6 @@ from tudsr.images.atomic import write_json, write_text
 from tudsr.model.adapters import activate, add_adapter
 from tudsr.model.base import Base, random_base
 from tudsr.model.codec import KlCodec
-from tudsr.model.losses import staged_trunk
 from tudsr.model.stable_diffusion import unet_config, vae_config
 from tudsr.profile import PROJECT_ROOT, load_profile
 from tudsr.train.stages import STAGE1, STAGE2, StageTwo
@@ -60,13 +59,10 @@ def main() -> None:
 
 def measure(arch: str, device: str, r_px: int, n: int, kind: str, runs: int = 0) -> dict[str, Any]:
     """Peak MiB of one optimizer step on one picture, and its seconds where time passes."""
-    try:
-        if device == "meta":
-            with attention_without_scores():
-                return _measure(_shapes(arch), device, r_px, n, kind)
-        return _measure(random_base(arch, 0).to(device), device, r_px, n, kind, runs)
-    finally:
-        staged_trunk.cache_clear()  # one for all, and it went along to this device
+    if device == "meta":
+        with attention_without_scores():
+            return _measure(_shapes(arch), device, r_px, n, kind)
+    return _measure(random_base(arch, 0).to(device), device, r_px, n, kind, runs)
 
 
 def _measure(
@@ -103,7 +99,6 @@ def stage_two(base: Base, r_px: int, n: int, whole: bool = False) -> StageTwo:
         with torch.device(base.prompt.device):
             add_adapter(base.unet, name, profile.stage2.lora, seed)
     activate(base.unet, STAGE2)
-    staged_trunk.cache_clear()
     profile = profile.model_copy(update=settings)
     return StageTwo(base, profile, profile.stage1.timestep, {})
 

@@ -135,3 +135,14 @@ def test_augmentation_is_differentiable_and_a_function_of_its_generator(pair):
     assert torch.equal(first, again) and not torch.equal(first, x)
     first.sum().backward()
     assert x.grad is not None and x.grad.max() > 0
+
+
+def test_training_elsewhere_leaves_this_devices_trunk_where_it_is():
+    here = staged_trunk("random")
+    there = Critic(CriticSettings(trunk="random", levels=(2, 3, 4), width=16), 0, "meta")
+    assert there.trunk is staged_trunk("random", None, torch.device("meta"))
+    assert {p.device.type for p in there.parameters()} == {"meta"}
+    assert {p.device.type for p in there.trunk.parameters()} == {"meta"}
+    assert staged_trunk("random", device="cpu") is here
+    assert {p.device.type for p in here.parameters()} == {"cpu"}
+    assert {p.device.type for p in load_trunk("random").parameters()} == {"cpu"}

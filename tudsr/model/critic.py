@@ -26,11 +26,13 @@ _VIT_LEVELS = (3, 6, 9)
 class Critic(nn.Module):
     """Scores images; only the heads have trainable weights."""
 
-    def __init__(self, settings: CriticSettings, seed: int) -> None:
+    def __init__(
+        self, settings: CriticSettings, seed: int, device: torch.device | str = "cpu"
+    ) -> None:
         super().__init__()
         self.augment = settings.diff_augment
         # Kept out of the module's children: the trunk is shared and never saved.
-        self._trunk, levels = _trunk(settings)
+        self._trunk, levels = _trunk(settings, str(device))
         self.picks = [self.trunk.levels.index(level) for level in levels]
         widths = [self.trunk.widths[pick] for pick in self.picks]
         with torch.random.fork_rng(devices=[]):
@@ -38,6 +40,7 @@ class Critic(nn.Module):
             self.heads = nn.ModuleList(
                 _head(width, settings.width, settings.blocks, settings.stride) for width in widths
             )
+        self.to(device)
 
     @property
     def trunk(self) -> StagedTrunk | DinoTrunk:
@@ -56,7 +59,9 @@ class Critic(nn.Module):
         ]
 
 
-def _trunk(settings: CriticSettings) -> tuple[list[StagedTrunk | DinoTrunk], tuple[int, ...]]:
+def _trunk(
+    settings: CriticSettings, device: str
+) -> tuple[list[StagedTrunk | DinoTrunk], tuple[int, ...]]:
     """The trunk, in a list, and the levels that heads are put on.
 
     Raises:
@@ -65,10 +70,11 @@ def _trunk(settings: CriticSettings) -> tuple[list[StagedTrunk | DinoTrunk], tup
     if settings.trunk in ("dinov2", "dinov3"):
         levels = settings.levels or _VIT_LEVELS
         source = settings.trunk_path, settings.trunk_revision
-        vit = load_dino(settings.trunk, *source, levels, settings.final_norm, settings.patch_fit)
+        fit = settings.final_norm, settings.patch_fit
+        vit = load_dino(settings.trunk, *source, levels, *fit, device)
         return [vit], levels
     levels = settings.levels or _VGG_LEVELS
-    vgg = staged_trunk(settings.trunk, settings.trunk_path)
+    vgg = staged_trunk(settings.trunk, settings.trunk_path, device)
     if not set(levels) <= set(vgg.levels):
         raise ModelError(f"levels {levels}: trunk {settings.trunk} has stages 1 to 5")
     return [vgg], levels

@@ -97,10 +97,12 @@ def load_dino(
     levels: tuple[int, ...],
     final_norm: bool,
     patch_fit: str,
+    device: str = "cpu",
 ) -> DinoTrunk:
     """The frozen trunk ``dinov3`` or ``dinov2`` from a folder or the hub, float32.
 
-    ``path`` None means the publisher's ViT-B on the hub.
+    ``path`` None means the publisher's ViT-B on the hub. It belongs to everyone on ``device``:
+    never move it.
 
     Raises:
         ModelError: weights that cannot be had, or are another model's.
@@ -117,7 +119,7 @@ def load_dino(
             "change critic.trunk or critic.trunk_path"
         )
     trunk = DinoTrunk(vit, levels, final_norm, patch_fit)
-    return trunk.eval().requires_grad_(False)
+    return trunk.to(device).eval().requires_grad_(False)
 
 
 def _from_pretrained(source: str, revision: str | None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -50,10 +51,21 @@ class StagedTrunk(nn.Module):
         return (blur(x * x, self.blur, stride=2, padding=1) + 1e-12).sqrt()
 
 
+def staged_trunk(
+    name: str, path: str | None = None, device: torch.device | str = "cpu"
+) -> StagedTrunk:
+    """One frozen trunk a name and device, so that losses and critic can share its features.
+
+    It belongs to everyone on ``device``: never move it.
+    """
+    return _shared_trunk(name, path, str(device))
+
+
 @lru_cache(maxsize=4)
-def staged_trunk(name: str, path: str | None = None) -> StagedTrunk:
-    """One frozen trunk a name, so that losses and critic can share its features."""
-    return StagedTrunk(load_trunk(name, path)).eval().requires_grad_(False)
+def _shared_trunk(name: str, path: str | None, device: str) -> StagedTrunk:
+    # ``to`` moves a module in place, and load_trunk's own, which the metrics use, stays where it is
+    layers = copy.deepcopy(load_trunk(name, path))
+    return StagedTrunk(layers).to(device).eval().requires_grad_(False)
 
 
 class Dists(nn.Module):

@@ -37,10 +37,9 @@ class AdversarialStep:
         self.device = base.prompt.device
         # In evaluation mode spectral norm's power iteration rests: it moves once an optimizer step,
         # so that the micro-batches of a step are one function, however many and on whatever ranks.
-        self.critic = Critic(settings.critic, seed).to(self.device).eval()
-        self.critic.trunk.to(self.device)
+        self.critic = Critic(settings.critic, seed, self.device).eval()
         self.dists = Dists().to(self.device)
-        self.trunk = staged_trunk(settings.loss.trunk, settings.loss.trunk_path).to(self.device)
+        self.trunk = staged_trunk(settings.loss.trunk, settings.loss.trunk_path, self.device)
         self.parameters = adapter_parameters(base.unet, adapter)
         self.heads = list(self.critic.heads.parameters())
         self.optimizer = self._adamw(self.parameters, settings.lr)

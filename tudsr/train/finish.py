@@ -110,7 +110,7 @@ class FinishingTask(BaseWeights):
         self.unit = self.group = settings.batch
         self.device = base.prompt.device
         loss = profile.stage1.loss
-        self.trunk = staged_trunk(loss.trunk, loss.trunk_path).to(self.device)
+        self.trunk = staged_trunk(loss.trunk, loss.trunk_path, self.device)
         self.dists = Dists().to(self.device)
 
     def update(self, batch: dict[str, Tensor], images_seen: int, rate: float) -> dict[str, Tensor]:
