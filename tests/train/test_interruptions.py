@@ -1,6 +1,7 @@
 """Kills, signals, numbers that are none: what training leaves behind."""
 
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -25,6 +26,7 @@ from tudsr.train.checkpoint import (
     save_checkpoint,
     training_inputs,
 )
+from tudsr.train.pairs import TrainingPairs
 from tudsr.train.record import read_metrics
 from tudsr.train.stages import train_stage1
 from tudsr.train.stopping import StopSignals
@@ -272,3 +274,27 @@ def test_a_stopped_data_worker_does_not_stop_training(photos, tmp_path, monkeypa
     monkeypatch.setattr(loop.FiniteCheck, "note", to_workers)
     train_stage1(SMOKE, photos, tmp_path / "out", tmp_path / "work")
     assert (tmp_path / "out" / "adapter.safetensors").is_file()
+
+
+def test_a_data_worker_that_hangs_is_ended_with_training(photos, tmp_path, monkeypatch):
+    make = TrainingPairs.__getitem__
+    monkeypatch.setattr(
+        TrainingPairs,
+        "__getitem__",
+        lambda self, index: make(self, index) if index < 4 else time.sleep(3600),
+    )
+    note = loop.FiniteCheck.note
+
+    def to_itself(self, seen, losses):
+        note(self, seen, losses)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(loop.FiniteCheck, "note", to_itself)
+    before = set(multiprocessing.active_children())
+    began = time.monotonic()
+    with pytest.raises(Interrupted):
+        train_stage1(SMOKE, photos, tmp_path / "out", tmp_path / "work")
+    for worker in set(multiprocessing.active_children()) - before:
+        worker.join(10)
+    assert time.monotonic() - began < 60
+    assert set(multiprocessing.active_children()) <= before

@@ -7,7 +7,8 @@ goes on from its newest checkpoint is the same run, and several ranks draw what 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -112,8 +113,13 @@ def train(task: Task, data: Dataset[Any], plan: Plan) -> dict[str, float]:
     seen = _resume(task, plan)
     recorders = _recorders(plan, seen)
     losses_check = FiniteCheck(plan.name, str(plan.checkpoints))
-    with StopSignals() as signals, Meter(plan.name, plan.images, seen) as meter:
-        waiting = DataWait(_batches(task, data, plan, seen), getattr(data, "figures", dict))
+    batches = _until_closed(_batches(task, data, plan, seen))
+    with (
+        StopSignals() as signals,
+        Meter(plan.name, plan.images, seen) as meter,
+        closing(batches),
+    ):
+        waiting = DataWait(batches, getattr(data, "figures", dict))
         for batch in waiting:
             losses = task.update(batch, seen, plan.rate(seen))
             before, seen = seen, seen + task.group
@@ -199,6 +205,22 @@ def _batches(task: Task, data: Dataset[Any], plan: Plan, seen: int) -> DataLoade
         worker_init_fn=ignore_stop_signals,
         generator=torch.Generator(),  # else it draws from the global one
     )
+
+
+def _until_closed(loader: DataLoader[Any]) -> Generator[Any]:
+    """Its batches; then its workers are ended, even one that hangs.
+
+    They ignore SIGTERM, which is all that the loader sends those that do not leave when asked.
+    """
+    batches = iter(loader)
+    workers = getattr(batches, "_workers", ())
+    try:
+        yield from batches
+    finally:
+        del batches  # asks them to leave, and waits
+        for worker in workers:
+            if worker.is_alive():
+                worker.kill()
 
 
 def _crossed(before: int, after: int, every: int) -> bool:
