@@ -58,8 +58,11 @@ class Place:
         return self.folder / "out"
 
     def checkpoints(self) -> list[tuple[int, bool]]:
-        """Images and whether it is whole, of each checkpoint by its final name."""
-        found = sorted(self.folder.glob("work/*/checkpoints/[0-9]*"))
+        """Images and whether it is whole, of each checkpoint by its final name.
+
+        Not of those under a run's temporary name: training is over and was removing them.
+        """
+        found = sorted(self.folder.glob("work/[!.]*/checkpoints/[0-9]*"))
         return [(int(path.name), _whole(path)) for path in found]
 
     def result(self) -> dict[str, Any]:
