@@ -14,7 +14,7 @@ from steps.validate_data import validate_data
 from tudsr.data.sets import set_version
 from tudsr.model.version import base_version
 from tudsr.profile import load_profile
-from tudsr.release.registry import champion
+from tudsr.release.locate import rival
 
 
 @pipeline(name="tudsr_full", model=Model(name="tudsr"), enable_cache=True)
@@ -27,7 +27,7 @@ def tudsr_full(profile: str = "tiny") -> None:
     settings = load_profile(profile)
     data = set_version(settings.data)
     base = base_version(settings.base)
-    current = champion(settings.registry.model_name)
+    against = rival(settings.registry.model_name, settings.gate.versus_shipped)
 
     validation, _, _ = validate_data(settings.data, data)
     pairs, _ = synthesize_degradations(settings.only("data", "pairs"), validation)
@@ -41,7 +41,7 @@ def tudsr_full(profile: str = "tiny") -> None:
         stage2,
         data,
         base,
-        current.version if current else None,
+        against,
     )
     bundle, bento = package_bento(settings, verdict, evaluation, stage1, stage2, data, base)
     register_model(settings.registry, bundle, bento, verdict)

@@ -290,6 +290,31 @@ def test_without_a_champion_the_shipped_model_is_used_or_make_run_named(
     assert locate.locate(name=name) == locate.Located(tmp_path / "shipped", None, "shipped")
 
 
+def test_a_new_model_is_held_against_the_champion_else_the_shipped_model(
+    parts, make, tmp_path, name, monkeypatch
+):
+    monkeypatch.setattr(locate, "SHIPPED", tmp_path / "shipped")
+    assert locate.rival(name) is None
+    parts.bundle(tmp_path / "shipped", 7)
+    against = locate.rival(name)
+    assert against == f"shipped-{load_bundle(tmp_path / 'shipped').bundle_hash[:12]}"
+    assert locate.locate(against, name).path == tmp_path / "shipped"
+    assert locate.rival(name, shipped_counts=False) is None
+    make(champion=against, beats=False)
+    with pytest.raises(RegistryError, match=r"does not beat the model that comes with .*better on"):
+        promote(name)
+    promote(name, force_reason="mine")
+    assert locate.rival(name) == "1"
+    make(2, champion=against, beats=True)
+    with pytest.raises(RegistryError, match="compared with the model that comes with the project"):
+        promote(name, "2")
+
+
+def test_a_model_better_than_the_shipped_one_is_promoted(make, name):
+    make(champion="shipped-0123456789ab", beats=True)
+    assert promote(name).moved_to == "1"
+
+
 def test_an_unknown_version_lists_the_known(make, name):
     make()
     with pytest.raises(RegistryError, match=r"'9' is no .*Registered: 1, challenger"):

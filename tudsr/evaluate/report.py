@@ -18,6 +18,7 @@ from PIL import Image
 from tudsr.evaluate.judge import Examination
 from tudsr.evaluate.score import LOWER_IS_BETTER, bicubic
 from tudsr.images.atomic import write_text
+from tudsr.release.tags import NO_CHAMPION, in_words
 from tudsr.train.record import read_metrics
 
 Pixels = NDArray[np.float32]
@@ -48,6 +49,7 @@ def write_report(
     page = template.render(
         title=title,
         verdict=verdict,
+        rival=in_words(verdict.champion or NO_CHAMPION),
         comparisons=_comparisons(examination),
         means=_mean_rows(examination),
         images=_image_rows(examination),

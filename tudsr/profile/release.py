@@ -40,6 +40,10 @@ class GateSettings(Section):
     metric_trunk_path: str | None = Field(default=None, description="weights file for trunk vgg16")
     dists: bool = Field(default=True, description="measure DISTS too; doubles the scoring time")
     bootstrap: int = Field(default=2000, ge=100, description="resamples behind each interval")
+    versus_shipped: bool = Field(
+        default=True,
+        description="while nothing is champion, compare with the model that comes with the project",
+    )
 
 
 class RegistrySettings(Section):

@@ -14,15 +14,17 @@ from pathlib import Path
 
 from tudsr.errors import ModelError, RegistryError
 from tudsr.profile import PROJECT_ROOT
-from tudsr.release.bundle import MANIFEST
+from tudsr.release.bundle import MANIFEST, load_bundle
 from tudsr.release.registry import (
     CHAMPION,
     cached_bundle,
+    champion,
     fetch,
     is_intact,
     is_unused,
     list_versions,
 )
+from tudsr.release.tags import SHIPPED_MODEL
 from tudsr.tracking import tracking_uri
 
 MODEL_NAME = "tudsr"
@@ -53,8 +55,8 @@ def locate(model: str | None = None, name: str = MODEL_NAME) -> Located:
     """Find a bundle.
 
     Args:
-        model: a bundle's folder, a version number, an alias, or None for the champion and, where
-            there is none, the model that comes with the repository.
+        model: a bundle's folder, a version number, an alias, ``shipped`` for the model that comes
+            with the repository, or None for the champion and, where there is none, that model.
         name: the registered model.
 
     Raises:
@@ -65,6 +67,8 @@ def locate(model: str | None = None, name: str = MODEL_NAME) -> Located:
         return Located(Path(model), None, "folder")
     if model is not None and _looks_like_path(model):
         raise ModelError(f"{model} is not a bundle: it has no {MANIFEST}")
+    if model is not None and model.startswith(SHIPPED_MODEL):
+        return _shipped()
     wanted = model or CHAMPION
     found = _cached(wanted, name) or _fetched(wanted, name)
     if found is not None:
@@ -72,6 +76,19 @@ def locate(model: str | None = None, name: str = MODEL_NAME) -> Located:
     if model is None:
         return _shipped()
     raise RegistryError(_unknown(model, name))
+
+
+def rival(name: str = MODEL_NAME, shipped_counts: bool = True) -> str | None:
+    """What a new model is held against, in a form that ``locate`` takes; None where nothing is.
+
+    The champion's version, else the model that comes with the repository, if it counts.
+    """
+    current = champion(name)
+    if current is not None:
+        return current.version
+    if not shipped_counts or not (SHIPPED / MANIFEST).is_file():
+        return None
+    return f"{SHIPPED_MODEL}-{load_bundle(SHIPPED, verify=False).bundle_hash[:12]}"
 
 
 def _looks_like_path(model: str) -> bool:

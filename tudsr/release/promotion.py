@@ -15,7 +15,7 @@ from tudsr.release.registry import (
     registry_client,
     versions_by,
 )
-from tudsr.release.tags import NO_CHAMPION, interval_sentence
+from tudsr.release.tags import NO_CHAMPION, SHIPPED_MODEL, in_words, interval_sentence
 from tudsr.tracking import tracking_uri
 
 if TYPE_CHECKING:
@@ -118,25 +118,25 @@ def _candidate(found: list[RegisteredVersion], name: str, version: str | None) -
 
 
 def _objection(candidate: RegisteredVersion, current: RegisteredVersion | None) -> str | None:
-    """Why this version should not follow the present champion, or None."""
-    if current is None:
-        return None
+    """Why this version should not follow the champion or the model that stands in, or None."""
     compared = candidate.tags.get("compared_with", NO_CHAMPION)
-    if compared != current.version:
-        with_whom = "no champion" if compared == NO_CHAMPION else f"version {compared}"
+    if current is not None and compared != current.version:
         return (
-            f"version {candidate.version} was compared with {with_whom}, but the champion is "
-            f"version {current.version} now: run the pipeline again (`make run`) to compare them, "
-            "or promote it all the same with --force REASON"
+            f"version {candidate.version} was compared with {in_words(compared)}, but the champion "
+            f"is version {current.version} now: run the pipeline again (`make run`) to compare "
+            "them, or promote it all the same with --force REASON"
         )
-    if candidate.tags.get("beats_champion") == "true":
+    if compared == NO_CHAMPION or candidate.tags.get("beats_champion") == "true":
         return None
+    if current is None and not compared.startswith(SHIPPED_MODEL):
+        return None  # whatever it lost to is champion no more
     interval = interval_sentence(
         candidate.tags.get("versus_champion", ""), candidate.tags.get("perceptual", "")
     )
+    whom = in_words(compared) if current is None else f"the champion, version {current.version}"
     return (
-        f"version {candidate.version} does not beat the champion, version {current.version} "
-        f"({interval}): promote it all the same with --force REASON"
+        f"version {candidate.version} does not beat {whom} ({interval}): promote it all the same "
+        "with --force REASON"
     )
 
 

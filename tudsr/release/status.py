@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ def status(
     from tudsr.places import outputs_dir
     from tudsr.release.gate import Verdict
     from tudsr.release.registry import list_versions
+    from tudsr.release.tags import in_words, interval_sentence
 
     evaluation = outputs_dir() / "run" / "evaluation"
     if not (evaluation / "verdict.json").is_file():
@@ -30,7 +32,15 @@ def status(
     for version in list_versions(name)[-1:]:
         marks = f" ({', '.join(version.aliases)})" if version.aliases else ""
         typer.echo(f"registered: {name} version {version.version}{marks}")
+    lost = verdict.beats_champion is False
+    if lost:
+        told = json.dumps(verdict.model_dump(mode="json")["versus_champion"])
+        typer.echo(f"it does not beat {in_words(verdict.champion or '')}, which stays in use:")
+        typer.echo(f"  {interval_sentence(told, verdict.perceptual)}")
     typer.echo("next, after `source .venv/bin/activate`:")
-    typer.echo("  tudsr promote                      make it the champion")
+    if lost:
+        typer.echo("  tudsr promote --force REASON       make it the champion all the same")
+    else:
+        typer.echo("  tudsr promote                      make it the champion")
     typer.echo("  make serve                         a page and an endpoint on port 3000")
-    typer.echo("  tudsr upscale IN OUT --scale 8     with the champion")
+    typer.echo("  tudsr upscale IN OUT --scale 8     with the model in use")

@@ -11,6 +11,8 @@ from tudsr.release.bundle import BundleManifest
 # The only tags that may change later: how the version stood to whatever was champion then.
 COMPARISON = ("beats_champion", "compared_with", "versus_champion")
 NO_CHAMPION = "none"
+# How the model that comes with the repository is called where it stands in for a champion.
+SHIPPED_MODEL = "shipped"
 
 
 def lineage_tags(manifest: BundleManifest) -> dict[str, str]:
@@ -40,6 +42,15 @@ def gate_tags(gate_json: Path) -> dict[str, str]:
         **{f"gain_{scale}": f"{gain:.4f}" for scale, gain in gate.get("gains", {}).items()},
         **_mean_tags(gate.get("means", {}).get("model", {})),
     }
+
+
+def in_words(compared_with: str) -> str:
+    """What a version was compared with."""
+    if compared_with == NO_CHAMPION:
+        return "no champion"
+    if compared_with.startswith(SHIPPED_MODEL):
+        return "the model that comes with the project"
+    return f"version {compared_with}"
 
 
 def interval_sentence(versus_champion: str, perceptual: str) -> str:
