@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
 from tudsr.errors import ImageError
-from tudsr.images.read import read_image
+from tudsr.images.read import read_header, read_image
 
 RNG = np.random.default_rng(0)
 
@@ -273,3 +273,14 @@ def test_damage_anywhere_gives_a_picture_or_an_image_error(fmt, where, junk):
         assert error.code
     else:
         assert np.isfinite(picture.pixels).all()
+
+
+@pytest.mark.parametrize("fmt", ["JPEG", "TIFF", "PNG"])
+def test_the_header_alone_tells_the_upright_size(fmt):
+    exif = Image.Exif()
+    exif[274] = 6
+    stream = io.BytesIO()
+    Image.new("RGB", (40, 20)).save(stream, fmt, exif=exif)
+    header = read_header(stream.getvalue())
+    assert (header.size, header.format, header.transparent) == ((40, 20), fmt, False)
+    assert read_image(stream.getvalue()).size == header.size

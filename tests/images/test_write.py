@@ -130,3 +130,17 @@ except ImageError as error:
     assert str(target) in done.stdout
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_the_client_chooses_quality_and_level():
+    pixels = random_picture(height=64, width=64).pixels.round(1)
+    smooth = Picture(np.cumsum(pixels, axis=1) / 64)
+    for fmt, name, better in [
+        ("JPEG", "quality", 1),
+        ("WEBP", "quality", 1),
+        ("PNG", "png_level", -1),
+    ]:
+        low, high = (len(encode_image(smooth, fmt, **{name: level})) for level in (1, 9))
+        assert (high - low) * better > 0, fmt
+    deep = Picture(smooth.pixels, depth=16)
+    assert len(encode_image(deep, "PNG", png_level=0)) > len(encode_image(deep, "PNG", png_level=9))

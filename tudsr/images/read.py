@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,43 @@ def read_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     pixels = np.ascontiguousarray(samples[:, :, :3])
     alpha = np.ascontiguousarray(samples[:, :, 3]) if samples.shape[2] == 4 else None
     return Picture(pixels, alpha, 16 if deep else 8, icc, exif, fmt)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a picture's header tells before anything is decoded.
+
+    Attributes:
+        size: (height, width) of the upright picture, pixels.
+        format: as in `Picture.format`.
+        transparent: whether it may have transparent pixels.
+    """
+
+    size: tuple[int, int]
+    format: str
+    transparent: bool
+
+
+def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
+    """Look at a picture without decoding it, to know what enlarging it would cost.
+
+    A turn that a PNG mentions after its pixels is not seen here.
+
+    Raises:
+        ImageError: as `read_image`, as far as the header shows it.
+    """
+    name = "the picture"
+    if not data:
+        raise ImageError("empty", f"{name} is empty (0 bytes): give a {_KNOWN} picture")
+    with _opened(data, name) as image:
+        _check_header(image, name, max_pixels)
+        _is_16_bit(data, image, name)
+        # Pillow gives a TIFF's upright size, and would decode a PNG to look for its EXIF.
+        known = image.format in ("JPEG", "MPO", "WEBP") or "exif" in image.info
+        turned = image.format != "TIFF" and known and _orientation(image) >= 5
+        width, height = image.size[::-1] if turned else image.size
+        fmt = "JPEG" if image.format == "MPO" else str(image.format)
+        return Header((height, width), fmt, image.has_transparency_data)
 
 
 def _contents(path: Path, max_pixels: int) -> bytes:

@@ -31,6 +31,12 @@ class TileRuntime(Protocol):
         """(H, W, 3) in [0, 1] to the same shape; H and W multiples of ``size_multiple``."""
         ...
 
+    def restore_batch(
+        self, images: Sequence[NDArray[np.float32]], stage: int
+    ) -> list[NDArray[np.float32]]:
+        """Several tiles of one shape at once, of one picture or of many."""
+        ...
+
 
 class Upscaler:
     """Enlarges pictures of any size with memory that does not grow with the model's cost.
