@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from tudsr.errors import ImageError
-from tudsr.images.resize import bicubic_resize
+from tudsr.images.resize import bicubic_resize, bicubic_rows
 
 
 def keys_weights(n_in: int, n_out: int) -> np.ndarray:
@@ -46,3 +46,11 @@ def test_keeps_constants_overshoot_and_the_same_size():
 def test_refuses_an_empty_side():
     with pytest.raises(ImageError, match="every side"):
         bicubic_resize(np.zeros((4, 4, 3), np.float32), 0, 4)
+
+
+@pytest.mark.parametrize("size", [(12, 10), (100, 60), (7, 95), (24, 20)])
+def test_rows_are_those_of_the_whole(size):
+    image = np.random.default_rng(0).random((24, 30, 3), np.float32)
+    whole = bicubic_resize(image, *size)
+    for rows in (slice(0, 3), slice(2, 6), slice(5, size[0])):
+        np.testing.assert_allclose(bicubic_rows(image, *size, rows), whole[rows], atol=1e-6)

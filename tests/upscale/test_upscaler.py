@@ -23,7 +23,7 @@ class Same:
     def __init__(self):
         self.seen = []
 
-    def restore(self, image, stage):
+    def restore(self, image, stage, full_precision=False):
         self.seen.append((stage, image.shape))
         return image
 
@@ -94,11 +94,13 @@ def test_the_papers_ratios():
 
 def test_one_stage_runs_over_all_tiles_before_the_next_and_tiles_fit_the_model(pixels):
     runtime, calls = Same(), []
-    Upscaler(runtime, SETTINGS, lambda done, total: calls.append((done, total))).upscale(pixels, 8)
+    upscaler = Upscaler(runtime, SETTINGS)
+    upscaler.upscale(pixels, 8, progress=lambda done, total: calls.append((done, total)))
     stages = [stage for stage, _ in runtime.seen]
     assert stages == sorted(stages)
     assert {shape[:2] for _, shape in runtime.seen} == {(64, 64)}
     assert calls[-1] == (len(stages), len(stages))
+    assert upscaler.count_tiles(*pixels.shape[:2], 8) == len(stages)
 
 
 def test_a_picture_smaller_than_a_tile_is_padded_to_what_the_model_takes(pixels):
@@ -138,8 +140,35 @@ def test_pixels_that_are_no_picture_are_refused(bad):
 
 def test_a_model_that_gives_nan_is_an_error(pixels):
     class Broken(Same):
-        def restore(self, image, stage):
+        def restore(self, image, stage, full_precision=False):
             return np.full_like(image, np.nan)
 
     with pytest.raises(ModelError, match="not finite"):
         Upscaler(Broken(), SETTINGS).upscale(pixels, 2)
+
+
+def test_a_tile_that_overflows_in_half_precision_is_made_again_in_full(pixels):
+    class Overflows(Same):
+        def restore(self, image, stage, full_precision=False):
+            good = super().restore(image, stage)
+            return good if full_precision or len(self.seen) != 3 else np.full_like(good, np.nan)
+
+    notes, runtime = [], Overflows()
+    made = Upscaler(runtime, SETTINGS).upscale(pixels, 4, note=notes.append)
+    np.testing.assert_array_equal(made, Upscaler(Same(), SETTINGS).upscale(pixels, 4))
+    assert notes == ["a tile of stage 1 was not finite and was made again in fp32"]
+    assert len(runtime.seen) == Upscaler(Same(), SETTINGS).count_tiles(36, 40, 4) + 1
+
+
+def test_what_progress_raises_ends_the_work_at_once(pixels):
+    class StopError(Exception):
+        pass
+
+    def stop(done, total):
+        if done == 2:
+            raise StopError
+
+    runtime = Same()
+    with pytest.raises(StopError):
+        Upscaler(runtime, SETTINGS).upscale(pixels, 4, progress=stop)
+    assert len(runtime.seen) == 2

@@ -13,8 +13,8 @@ from tudsr.errors import DataError
 from tudsr.evaluate.metrics import psnr_y, ssim_y
 from tudsr.evaluate.niqe import BLOCK_PX, niqe
 from tudsr.images.read import read_image
+from tudsr.upscale.chosen import ChosenModel
 from tudsr.upscale.files import Job, Outcome, upscale_folder
-from tudsr.upscale.upscaler import Upscaler
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 # RealSR's and DRealSR's files say in their names which side of a pair they are.
@@ -84,10 +84,8 @@ def find_pictures(folder: Path, name: str, scale: int) -> list[SetPicture]:
 
 def enlarge_all(
     pictures: Sequence[SetPicture],
-    scale: int,
+    chosen: ChosenModel,
     out: Path,
-    upscaler: Callable[[], Upscaler],
-    signature: Callable[[], str],
     report: Callable[[Outcome], None],
 ) -> list[Path]:
     """Enlarge every input to a PNG in ``out``; what is there of the same model is kept.
@@ -97,7 +95,7 @@ def enlarge_all(
     """
     jobs = [Job(picture.lr, out / f"{picture.lr.stem}.png") for picture in pictures]
     failed: list[str] = []
-    for outcome in upscale_folder(jobs, scale, upscaler, signature):
+    for outcome in upscale_folder(jobs, chosen):
         report(outcome)
         if outcome.error is not None:
             failed.append(f"{outcome.job.source}: {outcome.error}")

@@ -41,18 +41,17 @@ def evaluate(
     from tudsr.evaluate.benchmark import departures, enlarge_all, find_pictures
     from tudsr.images.atomic import write_json, write_text
     from tudsr.places import outputs_dir
+    from tudsr.upscale.target import Target
 
     if scale not in (4, 8):
         raise SettingsError(f"scale {scale}: the paper's benchmarks are at 4 and at 8")
     out = out or outputs_dir() / "benchmarks" / f"{benchmark}-x{scale}"
     pictures = find_pictures(folder, benchmark, scale)
-    chosen = ChosenModel(model, scale, device, changes={"colour": colour})
+    chosen = ChosenModel(model, Target(scale=scale), device=device, changes={"colour": colour})
     results = enlarge_all(
         pictures,
-        scale,
+        chosen,
         out / "pictures",
-        chosen.upscaler,
-        chosen.signature,
         lambda o: typer.echo(f"{o.job.source.name}: {o.seconds:.1f} s", err=True),
     )
     ours, remarks = _scores(pictures, results, device)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any, Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -38,6 +41,42 @@ def bicubic_resize(image: NDArray[np.float32], height: int, width: int) -> NDArr
         return _resize_plane(pixels, height, width)
     planes = [_resize_plane(pixels[:, :, c], height, width) for c in range(pixels.shape[2])]
     return np.stack(planes, axis=2)
+
+
+class Windows(Protocol):
+    """What gives rows or windows of a picture: an array, or something larger than memory."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(H, W, ...)."""
+        ...
+
+    def __getitem__(self, area: Any, /) -> NDArray[Any]:
+        """Of ``[rows]`` or ``[rows, columns]``, both slices: that part as an array."""
+        ...
+
+
+def bicubic_rows(image: Windows, height: int, width: int, rows: slice) -> NDArray[np.float32]:
+    """``bicubic_resize(image, height, width)[rows]``, reading only the rows that these need.
+
+    Args:
+        image: (H, W) or (H, W, C).
+        height: rows of the whole result.
+        width: columns of the result.
+        rows: which rows of it are wanted, with start and stop set.
+    """
+    ratio = image.shape[0] / height
+    first, last, margin = rows.start * ratio, rows.stop * ratio, 2 * max(1, ratio) + 1
+    top = max(0, math.floor(first - margin))
+    slab = image[top : min(image.shape[0], math.ceil(last + margin))]
+    size = (width, rows.stop - rows.start)
+    box = (0, first - top, slab.shape[1], min(last - top, slab.shape[0]))
+    planes = slab[:, :, None] if slab.ndim == 2 else slab
+    out = np.empty((size[1], width, planes.shape[2]), np.float32)
+    for c in range(planes.shape[2]):
+        plane = Image.fromarray(np.ascontiguousarray(planes[:, :, c], np.float32))
+        out[:, :, c] = np.asarray(plane.resize(size, Image.Resampling.BICUBIC, box=box))
+    return out[:, :, 0] if slab.ndim == 2 else out
 
 
 def _resize_plane(plane: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

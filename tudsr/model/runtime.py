@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -46,24 +47,35 @@ class TorchRuntime:
             cast("Any", unet.requires_grad_(False)).to(self.device)
         self.base.to(self.device)
 
-    def restore(self, image: NDArray[np.float32], stage: int) -> NDArray[np.float32]:
-        """(H, W, 3) in [0, 1] through stage 1 or 2, to the same shape and range."""
-        return self.restore_batch([image], stage)[0]
+    def restore(
+        self, image: NDArray[np.float32], stage: int, full_precision: bool = False
+    ) -> NDArray[np.float32]:
+        """(H, W, 3) in [0, 1] through stage 1 or 2, to the same shape and range.
+
+        ``full_precision`` leaves autocast out.
+        """
+        return self.restore_batch([image], stage, full_precision)[0]
 
     @torch.inference_mode()
     def restore_batch(
-        self, images: Sequence[NDArray[np.float32]], stage: int
+        self, images: Sequence[NDArray[np.float32]], stage: int, full_precision: bool = False
     ) -> list[NDArray[np.float32]]:
-        """Several (H, W, 3) of one shape at once; each comes out as by itself, to rounding."""
+        """Several (H, W, 3) of one shape at once; each comes out as by itself, to rounding.
+
+        What overflowed is NaN.
+        """
         self.base.unet = self.unets[stage]
         if not self.merged:
             self.base.unet.set_adapter(f"stage{stage}")
         pixels = np.stack([image.transpose(2, 0, 1) for image in images])
         tensor = torch.from_numpy(pixels).to(self.device)
         tensor = tensor.contiguous(memory_format=torch.channels_last)
-        with autocast(self.device, self.settings):
+        with nullcontext() if full_precision else autocast(self.device, self.settings):
             restored = self.base.restore(tensor, self.timesteps[stage])
-        restored = restored.float().clamp(0, 1).permute(0, 2, 3, 1).contiguous()
+        restored = restored.float()
+        # Clamped, infinity would pass for white.
+        restored = torch.where(restored.isfinite(), restored.clamp(0, 1), torch.nan)
+        restored = restored.permute(0, 2, 3, 1).contiguous()
         return list(cast("NDArray[np.float32]", restored.cpu().numpy()))
 
 

@@ -71,7 +71,10 @@ def given_passes(stages: Sequence[tuple[float, int]], scale: float) -> tuple[Pas
 
 
 def pass_sizes(height: int, width: int, passes: Sequence[Pass]) -> list[tuple[int, int]]:
-    """Height and width after each pass, rounded from the exact running product."""
+    """Height and width after each pass, rounded from the exact running product.
+
+    The last pass interpolates straight to the wanted size, so nothing is resized after it.
+    """
     sizes: list[tuple[int, int]] = []
     total = 1.0
     for p in passes:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tudsr.upscale.target import Target
 
 if TYPE_CHECKING:
     from tudsr.profile import UpscaleSettings
@@ -20,16 +21,18 @@ class ChosenModel:
 
     Attributes:
         model: a bundle's folder, a version or an alias; None for the champion.
-        scale: the total ratio.
+        target: the wanted size.
+        fidelity: 0, most faithful, to 1, most generated.
         device: where it runs.
-        progress: called with (tiles done, tiles in all), None for nobody.
+        precision: ``auto``, ``fp32`` or ``bf16``.
         changes: settings of ``upscale`` that replace the model's own, where not None.
     """
 
     model: str | None
-    scale: float
-    device: str
-    progress: Callable[[int, int], None] | None = None
+    target: Target
+    fidelity: float = 1.0
+    device: str = "auto"
+    precision: str = "auto"
     changes: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def upscaler(self) -> Upscaler:
@@ -43,7 +46,8 @@ class ChosenModel:
         bundle, how = self._bundle[1], self._settings
         return (
             f"tudsr {version('tudsr')}, model {bundle.model_name} {bundle.bundle_hash[:12]}, "
-            f"x{self.scale:g}, tile {how.tile_px}/{how.overlap_px}, colour {how.colour}"
+            f"{self.target}, fidelity {self.fidelity:g}, tile {how.tile_px}/{how.overlap_px}, "
+            f"colour {how.colour}, {self.precision}"
         )
 
     @cached_property
@@ -77,5 +81,5 @@ class ChosenModel:
         from tudsr.model.runtime import load_runtime
         from tudsr.upscale.upscaler import Upscaler
 
-        runtime = load_runtime(self._bundle[0], self.device)
-        return Upscaler(runtime, self._settings, self.progress)
+        runtime = load_runtime(self._bundle[0], self.device, self.precision)
+        return Upscaler(runtime, self._settings)

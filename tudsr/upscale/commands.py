@@ -16,12 +16,20 @@ if TYPE_CHECKING:
 
 Colour = Literal["wavelet", "adain", "none"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 def upscale(
     source: Annotated[Path, typer.Argument(metavar="IN", help="a picture, or a folder of them")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="the result, or a folder")],
-    scale: Annotated[float, typer.Option(help="total ratio, 1.5 to 16")] = 4,
+    scale: Annotated[float | None, typer.Option(help="total ratio, 1.5 to 16 [4]")] = None,
+    width: Annotated[int | None, typer.Option(help="width of the result, pixels")] = None,
+    height: Annotated[int | None, typer.Option(help="height of the result, pixels")] = None,
+    longest: Annotated[int | None, typer.Option(help="longer side of the result, pixels")] = None,
+    megapixels: Annotated[float | None, typer.Option(help="size of the result")] = None,
+    fidelity: Annotated[
+        float, typer.Option(min=0, max=1, help="0: most faithful, 1: most generated")
+    ] = 1.0,
     model: Annotated[
         str | None, typer.Option(help="a bundle's folder, a version or an alias [champion]")
     ] = None,
@@ -29,6 +37,9 @@ def upscale(
     tile: Annotated[int | None, typer.Option(help="tile side, pixels [the model's]")] = None,
     overlap: Annotated[int | None, typer.Option(help="tile overlap, pixels [the model's]")] = None,
     device: Annotated[Device, typer.Option(help="where the model runs")] = "auto",
+    precision: Annotated[
+        Precision, typer.Option(help="of the model; auto is bf16 where it is faster")
+    ] = "auto",
 ) -> None:
     """Enlarge a picture, or every picture in a folder.
 
@@ -36,16 +47,23 @@ def upscale(
     the end, with exit code 1.
     """
     from tudsr.upscale.files import plan_jobs, upscale_folder, upscale_one
+    from tudsr.upscale.target import Target
 
+    sizes = (scale, width, height, longest, megapixels)
+    wanted = Target(*sizes) if any(size is not None for size in sizes) else Target(scale=4)
     jobs = plan_jobs(source, target)
     changes = {"colour": colour, "tile_px": tile, "overlap_px": overlap}
+    chosen = ChosenModel(model, wanted, fidelity, device, precision, changes)
     with tile_bar() as progress:
-        chosen = ChosenModel(model, scale, device, progress, changes)
         if source.is_dir():
-            outcomes = list(upscale_folder(jobs, scale, chosen.upscaler, chosen.signature))
+            outcomes = list(upscale_folder(jobs, chosen, progress, _warn))
         else:
-            outcomes = [upscale_one(jobs[0], scale, chosen.upscaler, chosen.signature)]
+            outcomes = [upscale_one(jobs[0], chosen, progress, _warn)]
     _report(outcomes, chosen)
+
+
+def _warn(sentence: str) -> None:
+    typer.secho(f"note: {sentence}", fg="yellow", err=True)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from PIL import Image
 from tudsr.errors import ImageError, SettingsError
 from tudsr.images.read import read_image
 from tudsr.images.write import check_fits, format_of, write_image
-from tudsr.upscale.cascade import pass_sizes, split_scale
-from tudsr.upscale.upscaler import Upscaler
+from tudsr.upscale.chosen import ChosenModel
+from tudsr.upscale.upscaler import Note, Progress
 
 _READABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp")
 _UNWRITTEN = (".gif", ".bmp")
@@ -68,21 +68,24 @@ def plan_jobs(source: Path, target: Path) -> list[Job]:
 
 
 def upscale_one(
-    job: Job, scale: float, upscaler: Callable[[], Upscaler], signature: Callable[[], str]
+    job: Job, chosen: ChosenModel, progress: Progress | None = None, note: Note | None = None
 ) -> Outcome:
-    """Read, enlarge and write one picture; the model is asked for after the input is accepted.
+    """Read, enlarge and write one picture; the model is opened after the input is accepted.
 
     Raises:
         ImageError: the picture cannot be read, or the result cannot be written.
+        SettingsError: the wanted size cannot be made of this picture.
     """
     start = time.monotonic()
     picture = read_image(job.source)
-    size = pass_sizes(*picture.size, split_scale(scale))[-1]
+    size = chosen.target.size(*picture.size)
     transparent = picture.alpha is not None and bool(picture.alpha.min() < 1)
     check_fits(format_of(job.target), *size, transparent=transparent)
     try:
-        result = upscaler().upscale_picture(picture, scale)
-        write_image(result.signed(signature()), job.target)
+        result = chosen.upscaler().upscale_picture(
+            picture, chosen.target, fidelity=chosen.fidelity, progress=progress, note=note
+        )
+        write_image(result.signed(chosen.signature()), job.target)
     except MemoryError:
         raise ImageError(
             "too_large",
@@ -93,7 +96,7 @@ def upscale_one(
 
 
 def upscale_folder(
-    jobs: list[Job], scale: float, upscaler: Callable[[], Upscaler], signature: Callable[[], str]
+    jobs: list[Job], chosen: ChosenModel, progress: Progress | None = None, note: Note | None = None
 ) -> Iterator[Outcome]:
     """Each job in turn; results of the same model and scale are skipped, failures are reported.
 
@@ -102,13 +105,13 @@ def upscale_folder(
     for job in jobs:
         try:
             if not job.target.exists():
-                yield upscale_one(job, scale, upscaler, signature)
-            elif _made_by(job.target) == signature():
+                yield upscale_one(job, chosen, progress, note)
+            elif _made_by(job.target) == chosen.signature():
                 yield Outcome(job, skipped=True)
             else:
                 other = "another model, scale or program made it"
                 yield Outcome(job, error=f"{job.target} exists and {other}: remove it first")
-        except ImageError as error:
+        except (ImageError, SettingsError) as error:
             yield Outcome(job, error=str(error))
 
 

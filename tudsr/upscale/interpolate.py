@@ -11,12 +11,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tudsr.images.resize import Windows
+
 Method = Literal["bicubic", "bilinear"]
 _SUPPORT = {"bicubic": 2, "bilinear": 1}
 
 
 def enlarge_window(
-    image: NDArray[np.float32],
+    image: Windows,
     size: tuple[int, int],
     window: tuple[slice, slice],
     method: Method,

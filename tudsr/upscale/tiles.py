@@ -99,8 +99,8 @@ def pad_tile(image: NDArray[np.float32], tile: Tile) -> NDArray[np.float32]:
     return np.pad(image, ((0, down), (0, right), (0, 0)), mode="reflect")
 
 
-def blend(canvas: NDArray[np.float32], restored: NDArray[np.float32], tile: Tile) -> None:
-    """Add a restored tile to the canvas (H, W, 3), which starts at zero; padding is cut off."""
+def blend(canvas: Any, restored: NDArray[np.float32], tile: Tile) -> None:
+    """Add a restored tile to an array or `Canvas` (H, W, 3) that starts at zero, less padding."""
     inner = restored[: tile.rows.size, : tile.columns.size]
     weights = tile.rows.window[:, None, None] * tile.columns.window[None, :, None]
     canvas[tile.area] += inner * weights

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tudsr.errors import ImageError, ModelError, SettingsError
-from tudsr.images.colour import colour_fix
 from tudsr.images.picture import Picture
-from tudsr.images.resize import bicubic_resize
+from tudsr.images.resize import Windows, bicubic_rows
 from tudsr.profile import UpscaleSettings
+from tudsr.upscale.canvas import Canvas, bands
 from tudsr.upscale.cascade import Pass, given_passes, pass_sizes, split_scale
+from tudsr.upscale.finish import Finish
 from tudsr.upscale.interpolate import enlarge_window
+from tudsr.upscale.target import Target
 from tudsr.upscale.tiles import Tile, blend, pad_tile, plan_tiles
 
+Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
+Note = Callable[[str], None]
 Stages = Sequence[tuple[float, int]]
 
 
@@ -27,116 +33,233 @@ class TileRuntime(Protocol):
 
     size_multiple: int
 
-    def restore(self, image: NDArray[np.float32], stage: int) -> NDArray[np.float32]:
-        """(H, W, 3) in [0, 1] to the same shape; H and W multiples of ``size_multiple``."""
+    def restore(self, image: Floats, stage: int, full_precision: bool = False) -> Floats:
+        """(H, W, 3) in [0, 1] to the same shape; H and W multiples of ``size_multiple``.
+
+        ``full_precision`` asks for fp32, whatever the runtime uses otherwise.
+        """
         ...
 
     def restore_batch(
-        self, images: Sequence[NDArray[np.float32]], stage: int
-    ) -> list[NDArray[np.float32]]:
+        self, images: Sequence[Floats], stage: int, full_precision: bool = False
+    ) -> list[Floats]:
         """Several tiles of one shape at once, of one picture or of many."""
         ...
 
 
 class Upscaler:
-    """Enlarges pictures of any size with memory that does not grow with the model's cost.
+    """Enlarges pictures of any size; what is held beside the input does not grow with the result.
 
     Args:
         runtime: restores tiles.
         settings: tile, overlap and colour correction.
-        progress: called with (tiles done, tiles in all) after every tile.
+        folder: for temporary files; see `Canvas`.
 
     Raises:
         SettingsError: a tile that the runtime cannot take, or an overlap that leaves no tile.
     """
 
     def __init__(
-        self, runtime: TileRuntime, settings: UpscaleSettings, progress: Progress | None = None
+        self, runtime: TileRuntime, settings: UpscaleSettings, folder: Path | None = None
     ) -> None:
         _check_settings(settings, runtime.size_multiple)
-        self.runtime, self.settings, self.progress = runtime, settings, progress
+        self.runtime, self.settings, self.folder = runtime, settings, folder
 
     def upscale(
-        self, pixels: NDArray[np.float32], scale: float, stages: Stages | None = None
-    ) -> NDArray[np.float32]:
-        """Enlarge (H, W, 3) in [0, 1] to (round(H * scale), round(W * scale), 3) in [0, 1].
-
-        One stage runs over all tiles before the next begins, so an adapter is switched once. Held
-        at a time: the input, the stage's input and output, and one tile.
+        self,
+        pixels: Floats,
+        target: float | Target,
+        stages: Stages | None = None,
+        *,
+        fidelity: float = 1.0,
+        progress: Progress | None = None,
+        note: Note | None = None,
+    ) -> Floats:
+        """Enlarge (H, W, 3) in [0, 1] to the target's size, in [0, 1].
 
         Args:
             pixels: float32, finite.
-            scale: 1.5 to 16; see `split_scale`.
-            stages: (ratio, stage) pairs instead of those of ``scale``, for ablations.
+            target: a ratio, 1.5 to 16, or what `Target` can say.
+            stages: (ratio, stage) pairs instead of those of the ratio, for ablations.
+            fidelity: 0, most faithful, to 1, most generated (docs/upscaling.md).
+            progress: called with (tiles done, tiles in all) after every tile; `count_tiles` knows
+                the latter beforehand. What it raises ends the work.
+            note: called with a sentence when a tile had to be made again in full precision.
 
         Raises:
-            SettingsError: a scale or stages that cannot be used.
-            ImageError: not three channels, or values that are not finite.
+            SettingsError: a target, stages or fidelity that cannot be used.
+            ImageError: not three channels, values that are not finite, or no room on the disk.
             ModelError: the model's result is not finite or has another shape.
         """
-        _check_pixels(pixels)
-        passes = split_scale(scale) if stages is None else given_passes(stages, scale)
-        sizes = pass_sizes(pixels.shape[0], pixels.shape[1], passes)
-        plans = [self._plan(size) for size in sizes]
-        report = _Counter(self.progress, sum(map(len, plans)))
-        current = pixels
-        for step, size, plan in zip(passes, sizes, plans, strict=True):
-            current = self._run(current, size, step, plan, report)
-        fixed = colour_fix(current, pixels, self.settings.colour, out=current)
-        return np.clip(fixed, 0, 1, out=fixed)
+        job = self._job(pixels, target, stages, fidelity, progress, note)
+        out = np.empty((*job.sizes[-1], 3), np.float32)
+        for rows, band in self._rows(job):
+            out[rows] = band
+        return out
+
+    def upscale_rows(
+        self,
+        picture: Picture,
+        target: float | Target,
+        *,
+        fidelity: float = 1.0,
+        progress: Progress | None = None,
+        note: Note | None = None,
+    ) -> Generator[Floats]:
+        """The enlarged picture from top to bottom, some rows at a time: (k, W, 3), or 4 with alpha.
+
+        Transparency takes a bicubic path of its own. See `upscale`; nothing that grows with the
+        result's height is held in memory.
+        """
+        alpha = picture.alpha
+        pixels = picture.pixels if alpha is None else _fill_invisible(picture.pixels, alpha)
+        job = self._job(pixels, target, None, fidelity, progress, note)
+        with closing(self._rows(job)) as made:
+            for rows, band in made:
+                if alpha is not None:
+                    over = np.clip(bicubic_rows(alpha, *job.sizes[-1], rows), 0, 1)
+                    band = np.concatenate([band, over[:, :, None]], axis=2)
+                yield band
 
     def upscale_picture(
-        self, picture: Picture, scale: float, stages: Stages | None = None
+        self,
+        picture: Picture,
+        target: float | Target,
+        *,
+        fidelity: float = 1.0,
+        progress: Progress | None = None,
+        note: Note | None = None,
     ) -> Picture:
         """Enlarge a picture; depth, colour profile, metadata and transparency are kept.
 
-        Transparency takes a bicubic path of its own. Raises as `upscale` does.
+        Raises as `upscale` does.
         """
-        if picture.alpha is None:
-            return replace(picture, pixels=self.upscale(picture.pixels, scale, stages))
-        pixels = self.upscale(_fill_invisible(picture.pixels, picture.alpha), scale, stages)
-        alpha = bicubic_resize(picture.alpha, *pixels.shape[:2])
-        return replace(picture, pixels=pixels, alpha=np.clip(alpha, 0, 1))
+        size = Target.of(target).size(*picture.size)
+        whole = np.empty((*size, 3 if picture.alpha is None else 4), np.float32)
+        top = 0
+        for band in self.upscale_rows(
+            picture, target, fidelity=fidelity, progress=progress, note=note
+        ):
+            whole[top : top + len(band)] = band
+            top += len(band)
+        alpha = whole[:, :, 3] if picture.alpha is not None else None
+        return replace(picture, pixels=whole[:, :, :3], alpha=alpha)
+
+    def count_tiles(self, height: int, width: int, target: float | Target) -> int:
+        """How many tiles a picture of this size takes, all stages together: what work costs.
+
+        Raises:
+            SettingsError: a target that cannot be used.
+        """
+        goal = Target.of(target)
+        passes = split_scale(goal.ratio(height, width))
+        sizes = _sizes(height, width, passes, goal)
+        return sum(len(self._plan(size)) for size in sizes)
+
+    def _job(
+        self,
+        pixels: Windows,
+        target: float | Target,
+        stages: Stages | None,
+        fidelity: float,
+        progress: Progress | None,
+        note: Note | None,
+    ) -> _Job:
+        _check_pixels(pixels)
+        if not 0 <= fidelity <= 1:
+            raise SettingsError(
+                f"fidelity is {fidelity:g}: give 0 (most faithful) to 1 (most generated)"
+            )
+        goal, (height, width) = Target.of(target), pixels.shape[:2]
+        ratio = goal.ratio(height, width)
+        passes = split_scale(ratio) if stages is None else given_passes(stages, ratio)
+        sizes = _sizes(height, width, passes, goal)
+        plans = [self._plan(size) for size in sizes]
+        return _Job(pixels, passes, sizes, plans, fidelity, progress, note)
 
     def _plan(self, size: tuple[int, int]) -> list[Tile]:
         how = self.settings
         multiple = self.runtime.size_multiple
         return plan_tiles(*size, how.tile_px, how.overlap_px, multiple, how.floor_px)
 
-    def _run(
-        self,
-        image: NDArray[np.float32],
-        size: tuple[int, int],
-        step: Pass,
-        plan: list[Tile],
-        report: _Counter,
-    ) -> NDArray[np.float32]:
-        """One stage over all its tiles."""
-        canvas = np.zeros((*size, 3), np.float32)
-        for tile in plan:
-            # Bicubic overshoots at edges; training clips it too.
-            enlarged = np.clip(enlarge_window(image, size, tile.area, step.interpolation), 0, 1)
-            padded = pad_tile(enlarged, tile)
-            restored = self.runtime.restore(padded, step.stage)
-            _check_restored(restored, padded, step.stage)
-            blend(canvas, restored, tile)
-            report.step()
+    def _rows(self, job: _Job) -> Generator[tuple[slice, Floats]]:
+        """All passes, then the finished rows of the result in [0, 1]."""
+        made = self._cascade(job)
+        lr, size = job.pixels, job.sizes[-1]
+        finish = Finish(lr, size, self.settings.colour, job.fidelity, self.folder)
+        with closing(made), closing(finish):
+            if finish.is_needed:
+                for rows in bands(*size):
+                    finish.look(rows, made[rows])
+            for rows in bands(*size):
+                band = finish.apply(rows, made[rows])
+                yield rows, np.clip(band, 0, 1, out=band)
+
+    def _cascade(self, job: _Job) -> Canvas:
+        """One stage over all tiles, then the next, so that an adapter is switched once."""
+        current: Windows = job.pixels
+        canvas: Canvas | None = None
+        for step, size, plan in zip(job.passes, job.sizes, job.plans, strict=True):
+            made = Canvas(*size, self.folder)
+            try:
+                for tile in plan:
+                    self._make(tile, current, made, step, job)
+            except BaseException:
+                made.close()
+                raise
+            finally:
+                if canvas is not None:
+                    canvas.close()
+            current = canvas = made
+        if canvas is None:
+            raise SettingsError("no stages: give at least one")
         return canvas
 
+    def _make(self, tile: Tile, image: Windows, made: Canvas, step: Pass, job: _Job) -> None:
+        """Enlarge, restore and blend one tile."""
+        # Bicubic overshoots at edges; training clips it too.
+        part = enlarge_window(image, made.size, tile.area, step.interpolation)
+        padded = pad_tile(np.clip(part, 0, 1, out=part), tile)
+        blend(made, self._restored(padded, step.stage, job), tile)
+        job.step()
 
-class _Counter:
-    """Counts tiles for the progress callback."""
+    def _restored(self, padded: Floats, stage: int, job: _Job) -> Floats:
+        """Half precision may overflow where single does not: one more try, and whoever asked
+        learns of it."""
+        restored = self.runtime.restore(padded, stage)
+        if not np.isfinite(restored).all():
+            restored = self.runtime.restore(padded, stage, full_precision=True)
+            if job.note is not None:
+                job.note(f"a tile of stage {stage} was not finite and was made again in fp32")
+        _check_restored(restored, padded, stage)
+        return restored
 
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self.progress, self.done, self.total = progress, 0, total
+
+@dataclass
+class _Job:
+    """One picture's way: what is to be done, and who is told."""
+
+    pixels: Windows
+    passes: tuple[Pass, ...]
+    sizes: list[tuple[int, int]]
+    plans: list[list[Tile]]
+    fidelity: float
+    progress: Progress | None
+    note: Note | None
+    done: int = 0
 
     def step(self) -> None:
         self.done += 1
         if self.progress is not None:
-            self.progress(self.done, self.total)
+            self.progress(self.done, sum(map(len, self.plans)))
 
 
-def _fill_invisible(pixels: NDArray[np.float32], alpha: NDArray[np.float32]) -> NDArray[np.float32]:
+def _sizes(height: int, width: int, passes: Sequence[Pass], goal: Target) -> list[tuple[int, int]]:
+    """Sizes after each pass; the last one is the target's to the pixel."""
+    return [*pass_sizes(height, width, passes)[:-1], goal.size(height, width)]
+
+
+def _fill_invisible(pixels: Floats, alpha: Floats) -> Floats:
     """Give fully transparent pixels the colour of the nearest visible one.
 
     What is stored under alpha 0 is arbitrary, often black; interpolation and model would draw it
@@ -165,16 +288,16 @@ def _check_settings(settings: UpscaleSettings, multiple: int) -> None:
         )
 
 
-def _check_pixels(pixels: NDArray[np.float32]) -> None:
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or min(pixels.shape) < 1:
+def _check_pixels(pixels: Windows) -> None:
+    if len(pixels.shape) != 3 or pixels.shape[2] != 3 or min(pixels.shape) < 1:
         raise ImageError(
             "unsupported_mode", f"pixels have shape {pixels.shape}: give (height, width, 3)"
         )
-    if not np.isfinite(pixels).all():
+    if not all(np.isfinite(pixels[rows]).all() for rows in bands(pixels.shape[0], pixels.shape[1])):
         raise ImageError("unsupported_mode", "the picture has values that are not finite")
 
 
-def _check_restored(restored: NDArray[np.float32], given: NDArray[np.float32], stage: int) -> None:
+def _check_restored(restored: Floats, given: Floats, stage: int) -> None:
     if restored.shape != given.shape:
         raise ModelError(f"stage {stage} turned {given.shape} into {restored.shape}")
     if not np.isfinite(restored).all():

@@ -1,21 +1,32 @@
-"""The colour fixes, checked on shifts and drifts whose right answer is known."""
+"""Colour and fidelity, checked on shifts and drifts whose right answer is known."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from tudsr.images.colour import colour_fix
 from tudsr.images.resize import bicubic_resize
+from tudsr.upscale import canvas
+from tudsr.upscale.canvas import bands
+from tudsr.upscale.finish import Finish, _taps, _there_and_back
 
 
 def lr_picture(height=48, width=64) -> np.ndarray:
     return np.random.default_rng(0).random((height, width, 3), dtype=np.float32)
 
 
+def colour_fix(result, lr, method, fidelity=1.0) -> np.ndarray:
+    size = result.shape[:2]
+    finish = Finish(lr, size, method, fidelity)
+    for rows in bands(*size) if finish.is_needed else ():
+        finish.look(rows, result[rows])
+    return np.concatenate([finish.apply(rows, result[rows]) for rows in bands(*size)])
+
+
 def test_none_changes_nothing():
     result = lr_picture(96, 128)
-    assert colour_fix(result, lr_picture(), "none") is result
+    assert (colour_fix(result, lr_picture(), "none") == result).all()
+    assert not Finish(lr_picture(), (96, 128), "none").is_needed
 
 
 @pytest.mark.parametrize("method", ["wavelet", "adain"])
@@ -66,8 +77,38 @@ def test_wavelet_takes_low_frequencies_from_the_input_and_detail_from_the_result
     assert amplitude(8) == pytest.approx(0.1, rel=0.01)
 
 
-def test_out_may_be_the_result_itself():
-    lr, result = lr_picture(), lr_picture(192, 256)
-    expected = colour_fix(result, lr, "wavelet")
-    assert colour_fix(result, lr, "wavelet", out=result) is result
-    assert (result == expected).all()
+@pytest.mark.parametrize("method", ["wavelet", "adain", "none"])
+def test_at_fidelity_0_the_reduced_result_is_the_input(method):
+    lr = bicubic_resize(lr_picture(24, 32), 48, 64)  # not white noise: of what a picture may hold
+    wild = lr_picture(192, 256)
+
+    def off(fidelity):
+        fixed = colour_fix(wild, lr, method, fidelity)
+        return np.abs(bicubic_resize(fixed, 48, 64) - lr).mean() * 255
+
+    levels = [off(f) for f in (0, 0.25, 0.5, 0.75, 1)]
+    assert levels == sorted(levels)
+    assert levels[0] < 0.25
+    assert levels[-1] > 2
+
+
+def test_plain_enlarging_is_faithful_already():
+    lr = bicubic_resize(lr_picture(24, 32), 48, 64)
+    enlarged = bicubic_resize(lr, 120, 160)
+    fixed = colour_fix(enlarged, lr, "wavelet", 0.0)
+    assert np.abs(fixed - enlarged).mean() < 0.02  # less blurred, but the same picture
+
+
+@pytest.mark.parametrize("size", [(96, 128), (100, 301), (768, 1024)])
+def test_the_way_there_and_back_is_the_two_resizings(size):
+    plane = lr_picture()[:, :, 0]
+    taps = tuple(_taps(n, big) for n, big in zip(plane.shape, size, strict=True))
+    expected = bicubic_resize(bicubic_resize(plane, *size), *plane.shape)
+    np.testing.assert_allclose(_there_and_back(plane, taps), expected, atol=1e-5)
+
+
+def test_rows_of_the_correction_do_not_depend_on_how_they_are_grouped(monkeypatch):
+    lr, wild = lr_picture(200, 16), lr_picture(400, 32)
+    whole = colour_fix(wild, lr, "wavelet", 0.3)
+    monkeypatch.setattr(canvas, "BAND_BYTES", 12 * 32 * 10)
+    np.testing.assert_allclose(colour_fix(wild, lr, "wavelet", 0.3), whole, atol=2e-6)
