@@ -1,6 +1,19 @@
-"""The pipelines, found by ``zenml pipeline run pipelines.NAME``."""
+"""The pipelines, found by ``zenml pipeline run pipelines.NAME``.
 
-from pipelines.base import tudsr_base
-from pipelines.full import tudsr_full
+They are imported when asked for: the commands in this package must not wait for ZenML.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_MODULES = {"tudsr_base": "pipelines.base", "tudsr_full": "pipelines.full"}
 
 __all__ = ["tudsr_base", "tudsr_full"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

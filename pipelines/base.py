@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from zenml import pipeline
 
+from pipelines.placement import outside, placed
 from steps.pretrain_base import pretrain_base
 from steps.validate_data import validate_data
-from tudsr.data.sets import set_version
 from tudsr.profile import load_profile
 
 
@@ -18,6 +18,7 @@ def tudsr_base(profile: str = "small") -> None:
     and run ``dvc add models/base && dvc push``.
     """
     settings = load_profile(profile)
-    data = set_version(settings.data)
-    validation, _, _ = validate_data(settings.data, data)
-    pretrain_base(settings.only("runtime", "data", "base", "pretrain", "registry"), validation)
+    there, at = outside(settings, gate=False), placed(settings)
+    validation, _, _ = at(validate_data)(settings.data, there.data)
+    parts = settings.only("runtime", "data", "base", "pretrain", "registry")
+    at(pretrain_base)(parts, validation)

@@ -59,7 +59,11 @@ def main() -> None:
     A training that was told to stop and has saved ends with 75.
     """
     for entry in entry_points(group="tudsr.commands"):
-        app.command(entry.name)(entry.load())
+        found = entry.load()
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=entry.name)
+        else:
+            app.command(entry.name)(found)
     try:
         app()
     except Interrupted as stop:

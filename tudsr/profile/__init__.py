@@ -8,6 +8,7 @@ This package is light to import: it needs pydantic and yaml only.
 
 from __future__ import annotations
 
+from tudsr.profile.cluster import ClusterSettings, StepPlace
 from tudsr.profile.data import DataSettings, DegradationSettings, PairSettings
 from tudsr.profile.loading import (
     PROFILE_DIR,
@@ -33,6 +34,7 @@ __all__ = [
     "PROFILE_DIR",
     "PROJECT_ROOT",
     "BaseSettings",
+    "ClusterSettings",
     "CriticSettings",
     "DataSettings",
     "DegradationSettings",
@@ -47,6 +49,7 @@ __all__ = [
     "RuntimeSettings",
     "Section",
     "StageSettings",
+    "StepPlace",
     "UpscaleSettings",
     "dump_profile",
     "load_profile",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from tudsr.profile.cluster import ClusterSettings
 from tudsr.profile.data import DataSettings, DegradationSettings, PairSettings
 from tudsr.profile.release import GateSettings, RegistrySettings, RuntimeSettings, UpscaleSettings
 from tudsr.profile.section import Section
@@ -28,6 +29,7 @@ class Profile(Section):
     upscale: UpscaleSettings = UpscaleSettings()
     gate: GateSettings = GateSettings()
     registry: RegistrySettings = RegistrySettings()
+    cluster: ClusterSettings = ClusterSettings()
 
     def only(self, *sections: str) -> Profile:
         """A copy with all but these sections (and the seed) at their defaults.

@@ -1,0 +1,87 @@
+"""Steps on a cluster: what the profile's section ``cluster`` says becomes ZenML's own settings.
+
+Elsewhere steps are left as they are: a laptop has no pools, and ZenML's own retries would start a
+training anew that Ctrl-C has just stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from zenml.client import Client
+from zenml.config.base_settings import BaseSettings
+from zenml.config.resource_settings import ResourceSettings
+from zenml.config.retry_config import StepRetryConfig
+from zenml.steps import BaseStep
+
+from tudsr.data.sets import set_version
+from tudsr.model.version import base_version
+from tudsr.profile import Profile, StepPlace
+from tudsr.release.locate import rival
+
+FLAVOR = "tudsr_kubeflow"
+_drawn: ContextVar[bool] = ContextVar("drawn", default=False)
+
+
+@dataclass(frozen=True)
+class Outside:
+    """Versions of what lies outside ZenML's sight: photographs, base, and the gate's opponent."""
+
+    data: str
+    base: str
+    against: str | None
+
+
+@contextmanager
+def drawing() -> Generator[None]:
+    """While a pipeline is drawn (compiled, planned): as on a cluster, and nothing is looked up."""
+    token = _drawn.set(True)
+    try:
+        yield
+    finally:
+        _drawn.reset(token)
+
+
+def outside(profile: Profile, gate: bool = True) -> Outside:
+    """Look up the versions; a drawn pipeline has none.
+
+    Raises:
+        DataError: no photographs here.
+        ModelError: no base here.
+    """
+    if _drawn.get():
+        return Outside("drawn", "drawn", None)
+    settings = profile.registry
+    against = rival(settings.model_name, profile.gate.versus_shipped) if gate else None
+    base = base_version(profile.base) if gate else ""
+    return Outside(set_version(profile.data), base, against)
+
+
+def placed(profile: Profile) -> Callable[[BaseStep], BaseStep]:
+    """``at = placed(profile); at(step)(...)``: the step at its place, if this is a cluster."""
+    if not (_drawn.get() or _active_flavor() == FLAVOR):
+        return lambda step: step
+    return lambda step: _at(step, getattr(profile.cluster, step.name))
+
+
+def _at(step: BaseStep, place: StepPlace) -> BaseStep:
+    return step.with_options(
+        settings={
+            "resources": ResourceSettings(
+                cpu_count=place.cpus,
+                gpu_count=place.gpus,
+                memory=f"{round(place.memory_gib * 1024)}MiB",
+            ),
+            f"orchestrator.{FLAVOR}": BaseSettings(
+                pool=place.pool, shm_gib=place.shm_gib, timeout_s=round(place.timeout_h * 3600)
+            ),
+        },
+        retry=StepRetryConfig(max_retries=place.retries),
+    )
+
+
+def _active_flavor() -> str:
+    return Client().active_stack_model.orchestrator.flavor_name
