@@ -15,6 +15,7 @@ from zenml.client import Client
 from zenml.config.base_settings import BaseSettings
 from zenml.config.resource_settings import ResourceSettings
 from zenml.config.retry_config import StepRetryConfig
+from zenml.enums import StackComponentType
 from zenml.steps import BaseStep
 
 from tudsr.data.sets import set_version
@@ -84,4 +85,5 @@ def _at(step: BaseStep, place: StepPlace) -> BaseStep:
 
 
 def _active_flavor() -> str:
-    return Client().active_stack_model.orchestrator.flavor_name
+    components = Client().active_stack_model.components
+    return components[StackComponentType.ORCHESTRATOR][0].flavor_name

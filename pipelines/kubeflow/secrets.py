@@ -24,7 +24,7 @@ DEFAULT: dict[str, list[str]] = {
 }
 
 _NEEDED = DEFAULT["tudsr-zenml"]
-_SOUNDS_SECRET = re.compile(r"TOKEN|PASSWORD|PASSWD|SECRET|API_KEY|ACCESS_KEY|CREDENTIAL")
+_SOUNDS_SECRET = re.compile(r"(TOKEN|PASSWORD|PASSWD|SECRET|API_KEY|ACCESS_KEY|CREDENTIALS?)$")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _FROM_ZENML = "ZENML_STORE_"
 """ZenML puts its server's address and a token of the run into each step's environment."""
