@@ -202,7 +202,25 @@ class FinishSettings(Section):
     lattice: float = Field(
         default=30.0, ge=0, description="weight of the error that repeats with the codec's period"
     )
+    shift: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of what changes when the codec's lattice lies elsewhere on the "
+        "picture; above 0, half of each batch is the other half, shifted (ours)",
+    )
+    window_px: int | None = Field(
+        default=None,
+        ge=32,
+        description="side of the random window on which features and DISTS are taken; null takes "
+        "the whole crop. The trunk is most of the work",
+    )
     checkpoint_every: int = Field(default=2000, ge=1)
+
+    @model_validator(mode="after")
+    def _a_shifted_batch_has_two_halves(self) -> Self:
+        if self.shift and self.batch % 2:
+            raise ValueError(f"batch {self.batch} has no two halves to shift: set an even number")
+        return self
 
 
 class PretrainSettings(Section):

@@ -29,14 +29,23 @@ def base(
     out: Out = Path("models/base"),
     work: Work = Path("outputs/train/base"),
     profile: ProfileName = "tiny",
+    start: Annotated[
+        Path | None,
+        typer.Option(help="a base to go on from: the last part of pre-training alone"),
+    ] = None,
 ) -> None:
     """Pre-train a small base on the training photographs."""
     from tudsr.data.sets import training_photos
     from tudsr.profile import load_profile
+    from tudsr.train.finish import finish_base
     from tudsr.train.pretrain import pretrain_base
 
     settings = load_profile(profile)
-    pretrain_base(settings, training_photos(settings.data), out, work)
+    photos = training_photos(settings.data)
+    if start is None:
+        pretrain_base(settings, photos, out, work)
+    else:
+        finish_base(settings, photos, start, out, work)
     typer.echo(f"base written to {out}")
 
 

@@ -18,7 +18,13 @@ from torch.utils.data import Dataset
 
 from tudsr.images.atomic import remove_dir
 from tudsr.model.base import Base, load_base_folder, save_base
-from tudsr.model.losses import Dists, feature_distance, lattice_error, staged_trunk
+from tudsr.model.losses import (
+    Dists,
+    feature_distance,
+    lattice_error,
+    shift_error,
+    staged_trunk,
+)
 from tudsr.profile import Profile
 from tudsr.train.base_weights import BaseWeights
 from tudsr.train.checkpoint import training_inputs
@@ -106,7 +112,7 @@ class FinishingTask(BaseWeights):
     def __init__(self, base: Base, profile: Profile) -> None:
         settings = profile.pretrain.finish
         super().__init__(base, profile.pretrain, lr=settings.lr)
-        self.profile = profile
+        self.profile, self.weights = profile, settings
         self.unit = self.group = settings.batch
         self.device = base.prompt.device
         loss = profile.stage1.loss
@@ -117,13 +123,17 @@ class FinishingTask(BaseWeights):
         """One AdamW step on ``lr`` (B, 3, R, R) and ``hr``, of side R or N·R, in [0, 1]."""
         lr, hr = batch["lr"].to(self.device), batch["hr"].to(self.device)
         t = self.profile.stage1.timestep
+        rng = np.random.default_rng((self.profile.seed, 5, images_seen))
         if hr.shape[-1] > lr.shape[-1]:
-            rng = np.random.default_rng((self.profile.seed, 5, images_seen))
             lr, hr = self._one_chunk(lr, hr, rng)
             t = self.profile.stage2.timestep
+        offset = (0, 0)
+        if self.weights.shift:
+            offset = _draw_offset(self.base.codec.factor, rng)
+            lr, hr = _half_shifted(lr, offset), _half_shifted(hr, offset)
         with autocast(self.device, self.profile.runtime):
             restored = self.base.restore(lr, t)
-        total, losses = self._losses(restored.float(), hr)
+        total, losses = self._losses(restored.float(), hr, offset, rng)
         self.descend(total, rate)
         return {**losses, "loss_total": total.detach()}
 
@@ -136,15 +146,47 @@ class FinishingTask(BaseWeights):
         which = int(rng.integers(n**2))
         return chunk(enlarge(middle, n), r_px)[which], chunk(hr, r_px)[which]
 
-    def _losses(self, restored: Tensor, hr: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        weights = self.profile.pretrain.finish
-        with autocast(self.device, self.profile.runtime):
-            features, hr_features = self.trunk(restored), self.trunk(hr)
+    def _losses(
+        self, restored: Tensor, hr: Tensor, offset: tuple[int, int], rng: np.random.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        factor = self.base.codec.factor
         terms = {
             "l1": F.l1_loss(restored, hr),
-            "features": feature_distance(features, hr_features),
-            "dists": self.dists(restored, hr, features, hr_features).mean(),
-            "lattice": lattice_error(restored, hr, self.base.codec.factor),
+            "lattice": lattice_error(restored, hr, factor),
+            **self._perceptual(*self._window(restored, hr, rng)),
         }
-        total = torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
+        if self.weights.shift:
+            plain, shifted = restored.chunk(2)
+            terms["shift"] = shift_error(plain, shifted, offset, 4 * factor)
+        total = torch.stack([getattr(self.weights, n) * term for n, term in terms.items()]).sum()
         return total, {f"loss_{name}": term.detach() for name, term in terms.items()}
+
+    def _perceptual(self, restored: Tensor, hr: Tensor) -> dict[str, Tensor]:
+        with autocast(self.device, self.profile.runtime):
+            features, hr_features = self.trunk(restored), self.trunk(hr)
+        dists = self.dists(restored, hr, features, hr_features).mean()
+        return {"features": feature_distance(features, hr_features), "dists": dists}
+
+    def _window(
+        self, restored: Tensor, hr: Tensor, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Where features and DISTS are taken."""
+        side = self.weights.window_px
+        if side is None or side >= hr.shape[-1]:
+            return restored, hr
+        top, left = rng.integers(hr.shape[-1] - side + 1, size=2)
+        where = (..., slice(top, top + side), slice(left, left + side))
+        return restored[where], hr[where]
+
+
+def _draw_offset(factor: int, rng: np.random.Generator) -> tuple[int, int]:
+    """A shift off the codec's lattice along at least one axis, pixels."""
+    down, right = divmod(int(rng.integers(1, factor**2)), factor)
+    return down, right
+
+
+def _half_shifted(images: Tensor, offset: tuple[int, int]) -> Tensor:
+    """The first half of a batch, and the same pictures rolled by ``offset``."""
+    half = images[: len(images) // 2]
+    both = torch.cat([half, torch.roll(half, offset, dims=(2, 3))])
+    return both.contiguous(memory_format=torch.channels_last)
