@@ -2,141 +2,288 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import mimetypes
+import time
+from collections.abc import Awaitable, Callable, Generator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from importlib.resources import files
+from typing import Any
 
 from anyio import to_thread
 from starlette.applications import Starlette
-from starlette.datastructures import UploadFile
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Match, Route
 
-from serving.engine import Engine
-from tudsr.errors import ImageError, SettingsError, TudsrError
+from serving import openapi
+from serving.engine import Answer, Engine
+from serving.intake import take
+from serving.job_runner import JobRunner
+from serving.jobs import Job
+from serving.metrics import metrics
+from serving.parameters import Parameters
+from serving.refusal import Refusal, refusal_of
+from serving.settings import ServeSettings
+from serving.ticket import Ticket
+from tudsr.errors import SettingsError
 
-MAX_UPLOAD_BYTES = 64 * 2**20
-_FORMATS = {"png": "PNG", "jpeg": "JPEG", "jpg": "JPEG", "webp": "WEBP", "tiff": "TIFF"}
-_TYPES = ("image/", "application/octet-stream", "multipart/form-data")
-_STATUS = {"too_large": 413, "not_an_image": 415, "unsupported_mode": 415, "animated": 415}
+Handler = Callable[[Request], Awaitable[Response]]
+_LOG = logging.getLogger("tudsr.serving")
+_ALL_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
+_PAGE = ("index.html", "page.css", "page.js")
 
 
-def make_app() -> Starlette:
-    """The application; ``app.state.engine`` must be set before the first request."""
-    app = Starlette(
-        routes=[
-            Route("/", page),
-            Route("/v1/info", info),
-            Route("/v1/upscale", upscale, methods=["POST"]),
-        ],
-        exception_handlers={TudsrError: refuse},
+class Service:
+    """What the routes call; one for each process.
+
+    Attributes:
+        engine, jobs: None until the service has started.
+    """
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self.settings = settings
+        self.engine: Engine | None = None
+        self.jobs: JobRunner | None = None
+        self.held = self.held_bytes = 0
+
+    @property
+    def running(self) -> tuple[Engine, JobRunner]:
+        """Engine and jobs.
+
+        Raises:
+            Refusal: ``model_unavailable``: not started yet.
+        """
+        if self.engine is None or self.jobs is None:
+            raise Refusal("model_unavailable", "the service is starting", retry_after_s=5)
+        return self.engine, self.jobs
+
+    @contextmanager
+    def holding(self, request: Request) -> Generator[None]:
+        """Count a request and its body while it is held, so that bodies cannot fill the memory.
+
+        Raises:
+            Refusal: ``queue_full``: as many requests or bytes as allowed are held.
+        """
+        declared = request.headers.get("content-length", "")
+        size = int(declared) if declared.isdigit() else self.settings.max_upload_bytes
+        full = self.held >= self.settings.queue
+        if full or (self.held and self.held_bytes + size > self.settings.held_bytes):
+            raise Refusal(
+                "queue_full",
+                f"{self.held} requests with {self.held_bytes:,} bytes are held, the limits are "
+                f"{self.settings.queue} and {self.settings.held_bytes:,}: ask again soon",
+                retry_after_s=1,
+            )
+        self.held, self.held_bytes = self.held + 1, self.held_bytes + size
+        try:
+            yield
+        finally:
+            self.held, self.held_bytes = self.held - 1, self.held_bytes - size
+
+
+def make_app(service: Service) -> Starlette:
+    """The application over a service, which may start later."""
+    routes = [
+        _route("/", page),
+        _route("/page/{name}", page),
+        _route("/openapi.json", document),
+        _route("/v1/info", info),
+        _route("/v1/upscale", upscale, "POST"),
+        _route("/v1/jobs", add_job, "POST"),
+        _route("/v1/jobs/{id}", show_job, "GET"),
+        _route("/v1/jobs/{id}", delete_job, "DELETE"),
+        _route("/v1/jobs/{id}/result", job_result),
+        Route("/{path:path}", _answering(unknown), methods=_ALL_METHODS),
+    ]
+    origins = list(service.settings.cors_origins)
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type"],
+        expose_headers=["*"],
     )
-    app.state.engine = None
+    app = Starlette(routes=routes, middleware=[cors] if origins else [])
+    app.state.service = service
     return app
 
 
-async def page(_: Request) -> Response:
-    """The page where a picture can be dropped."""
-    return HTMLResponse(files("serving").joinpath("page.html").read_text("utf-8"))
+async def page(request: Request) -> Response:
+    """The page where a picture can be dropped, and what belongs to it."""
+    name = request.path_params.get("name", "index.html")
+    if name not in _PAGE:
+        raise Refusal("not_found", f"no such file; the page is {', '.join(_PAGE)}")
+    content = files("serving").joinpath("page", name).read_bytes()
+    kind = mimetypes.guess_type(name)[0] or "text/plain"
+    return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
+
+
+async def document(request: Request) -> Response:
+    """The OpenAPI description."""
+    return JSONResponse(openapi.document(_service(request).settings))
 
 
 async def info(request: Request) -> Response:
     """Which model answers and what it takes."""
-    engine: Engine = request.app.state.engine
-    return JSONResponse(
-        {
-            "model": engine.manifest.model_name,
-            "version": engine.located.version,
-            "bundle": engine.manifest.bundle_hash,
-            "data": engine.manifest.provenance.data,
-            "code": engine.manifest.provenance.code,
-            "scale": {"min": 1.5, "max": 16, "default": 4},
-            "formats": sorted(set(_FORMATS.values())),
-            "max_upload_bytes": MAX_UPLOAD_BYTES,
-            "max_output_px": engine.max_output_px,
-        }
-    )
+    engine, _ = _service(request).running
+    return JSONResponse(openapi.told_of(engine.model, engine.settings))
 
 
 async def upscale(request: Request) -> Response:
-    """A picture as the body, or as the field ``image`` of a form; the enlarged one comes back.
-
-    ``scale`` and ``format`` are query parameters or form fields.
-    """
-    data, asked = await _parse(request)
-    scale, fmt = _scale(asked.get("scale", "4")), _format(asked.get("format"))
-    engine: Engine = request.app.state.engine
-    answer = await to_thread.run_sync(engine.enlarge, data, scale, fmt)
-    height, width = answer.size
-    return Response(
-        answer.data,
-        media_type=answer.media_type,
-        headers={
-            "X-Tudsr-Model": answer.model,
-            "X-Tudsr-Size": f"{width}x{height}",
-            "X-Tudsr-Seconds": f"{answer.seconds:.3f}",
-        },
-    )
-
-
-async def refuse(_: Request, error: Exception) -> Response:
-    """A mistake of the caller's: a stable code and a sentence."""
-    if isinstance(error, ImageError):
-        code, status = error.code, _STATUS.get(error.code, 422)
-    elif isinstance(error, SettingsError):
-        code, status = "bad_setting", 422
-    else:
-        code, status = "model_unavailable", 503
-    return JSONResponse({"error": {"code": code, "message": str(error)}}, status_code=status)
-
-
-async def _parse(request: Request) -> tuple[bytes, dict[str, str]]:
-    kind = request.headers.get("content-type", "application/octet-stream").lower()
-    if not kind.startswith(_TYPES):
-        raise ImageError(
-            "not_an_image", f"the body is {kind}: send image/*, or a form with the field image"
+    """A picture as the body, or as the field ``image`` of a form; the enlarged one comes back."""
+    service = _service(request)
+    engine, _ = service.running
+    with service.holding(request):
+        data, asked = await take(request)
+        cost = await to_thread.run_sync(engine.plan, data, asked)
+        limit = _deadline_s(asked, service.settings)
+        ticket, future = engine.scheduler.submit(
+            cost, lambda ticket: engine.enlarge(data, asked, ticket), limit
         )
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > MAX_UPLOAD_BYTES:
-        raise _too_large()
-    asked = dict(request.query_params)
-    if not kind.startswith("multipart/"):
-        return await _body(request), asked
-    async with request.form(max_files=1, max_fields=8) as form:
-        upload = form.get("image")
-        if not isinstance(upload, UploadFile):
-            raise ImageError("empty", "the form has no file in the field image")
-        fields = {k: v for k, v in form.items() if isinstance(v, str)}
-        data = await upload.read(MAX_UPLOAD_BYTES + 1)
-    if len(data) > MAX_UPLOAD_BYTES:
-        raise _too_large()
-    return data, {**asked, **fields}
+        answer: Answer = await _finished(request, ticket, future)
+    return Response(answer.data, media_type=answer.media_type, headers=_told_in_headers(answer))
 
 
-async def _body(request: Request) -> bytes:
-    parts = bytearray()
-    async for part in request.stream():
-        parts += part
-        if len(parts) > MAX_UPLOAD_BYTES:
-            raise _too_large()
-    return bytes(parts)
+async def add_job(request: Request) -> Response:
+    """The same, without waiting: an address to ask under comes back."""
+    service = _service(request)
+    _, jobs = service.running
+    with service.holding(request):
+        data, asked = await take(request)
+        if asked.deadline_s is not None:
+            _deadline_s(asked, service.settings, job=True)
+        job = await to_thread.run_sync(jobs.add, data, asked, request.scope["tudsr.owner"])
+    told = _described(job, jobs)
+    return JSONResponse(told, 202, headers={"Location": f"/v1/jobs/{job.id}"})
 
 
-def _too_large() -> ImageError:
-    return ImageError(
-        "too_large", f"the upload is over {MAX_UPLOAD_BYTES:,} bytes: send a smaller picture"
-    )
+async def show_job(request: Request) -> Response:
+    """How far a job is."""
+    job, jobs = _job(request)
+    return JSONResponse(_described(job, jobs), headers={"Cache-Control": "no-store"})
 
 
-def _scale(text: str) -> float:
+async def job_result(request: Request) -> Response:
+    """The picture that a job made."""
+    job, jobs = _job(request)
+    if job.state == "failed":
+        raise Refusal(job.told["code"], job.told["message"])
+    if job.state != "done":
+        raise Refusal("not_finished", f"the job is {job.state}: ask again", retry_after_s=1)
+    told = {**job.told, "size": tuple(job.told["size"])}
+    headers = _told_in_headers(Answer(b"", **told))
+    return FileResponse(jobs.store.result(job.id), media_type=told["media_type"], headers=headers)
+
+
+async def delete_job(request: Request) -> Response:
+    """Stop and forget a job."""
+    job, jobs = _job(request)
+    await to_thread.run_sync(jobs.delete, job.id)
+    return Response(status_code=204)
+
+
+async def unknown(request: Request) -> Response:
+    """No such address, or not with this method."""
+    path = request.url.path
+    routes: list[Any] = request.app.routes[:-1]
+    methods = {m for r in routes if r.matches(request.scope)[0] != Match.NONE for m in r.methods}
+    if methods:
+        allowed = ", ".join(sorted(methods))
+        raise Refusal(
+            "method_not_allowed",
+            f"{request.method} is not for this address: use {allowed}",
+            headers={"Allow": allowed},
+        )
+    raise Refusal("not_found", f"no such address as {path[:80]!r}: /openapi.json lists all")
+
+
+def _route(path: str, handler: Handler, method: str = "GET") -> Route:
+    return Route(path, _answering(handler), methods=[method])
+
+
+def _answering(handler: Handler) -> Handler:
+    """The handler, with every error as a refusal: nothing else reaches the client."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except Exception as error:
+            refusal = refusal_of(error)
+            if refusal.code == "internal":
+                _LOG.error("a request failed", exc_info=error)
+            metrics().refusals.labels(refusal.code).inc()
+            return JSONResponse(refusal.body(), refusal.status, refusal.all_headers())
+
+    return answer
+
+
+def _service(request: Request) -> Service:
+    return request.app.state.service
+
+
+def _job(request: Request) -> tuple[Job, JobRunner]:
+    """The job of the address, if it is the asker's."""
+    _, jobs = _service(request).running
+    return jobs.store.get(request.path_params["id"], request.scope["tudsr.owner"]), jobs
+
+
+async def _finished(request: Request, ticket: Ticket, future: Future[Answer]) -> Answer:
+    """Wait for the result; stop the work when the deadline passes or the client goes away."""
+    result = asyncio.wrap_future(future)
+    gone = asyncio.ensure_future(_gone(request))
     try:
-        return float(text)
-    except ValueError:
-        raise SettingsError(f"scale is {text!r}: give a number from 1.5 to 16") from None
+        left_s = ticket.expires - time.monotonic()
+        done, _ = await asyncio.wait({result, gone}, timeout=left_s, return_when="FIRST_COMPLETED")
+        if result in done:
+            return result.result()
+        why = Refusal("client_gone", "the client went away") if gone in done else ticket.too_late()
+        raise why
+    finally:
+        # Also where the server gives this task up: nobody would read the result.
+        ticket.stop(Refusal("client_gone", "nobody waits for it"))
+        gone.cancel()
 
 
-def _format(text: str | None) -> str | None:
-    if not text:
-        return None
-    if text.lower() not in _FORMATS:
-        raise SettingsError(f"format is {text!r}: give one of {', '.join(_FORMATS)}")
-    return _FORMATS[text.lower()]
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _deadline_s(asked: Parameters, settings: ServeSettings, job: bool = False) -> float:
+    most = settings.job_deadline_s if job else settings.max_deadline_s
+    wanted = asked.deadline_s or settings.deadline_s
+    if wanted > most:
+        raise SettingsError(f"deadline_s is {wanted:g}: give at most {most:g}")
+    return wanted
+
+
+def _told_in_headers(answer: Answer) -> dict[str, str]:
+    height, width = answer.size
+    return {
+        "X-Tudsr-Model": answer.model,
+        "X-Tudsr-Size": f"{width}x{height}",
+        "X-Tudsr-Queue-Seconds": f"{answer.queue_s:.3f}",
+        "X-Tudsr-Compute-Seconds": f"{answer.compute_s:.3f}",
+        "X-Tudsr-Encode-Seconds": f"{answer.encode_s:.3f}",
+    }
+
+
+def _described(job: Job, jobs: JobRunner) -> dict[str, Any]:
+    """What a client sees of a job."""
+    done, total = jobs.progress(job.id)
+    told: dict[str, Any] = {"id": job.id, "state": job.state, "created": job.created}
+    if job.finished is not None:
+        told |= {"finished": job.finished, "expires": job.finished + jobs.store.keep_s}
+    if job.state == "done":
+        height, width = job.told["size"]
+        seconds = {k: round(job.told[f"{k}_s"], 3) for k in ("queue", "compute", "encode")}
+        told |= {"width": width, "height": height, "model": job.told["model"], "seconds": seconds}
+        return told | {"progress": 1.0, "result": f"/v1/jobs/{job.id}/result"}
+    if job.state == "failed":
+        return told | {"error": job.told}
+    return told | {"progress": round(done / total, 4) if total else 0.0}

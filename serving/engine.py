@@ -1,19 +1,28 @@
-"""What answers a request: the model in use, one picture at a time."""
+"""What answers a request: the model in use, and a picture's way through it."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving.batching import SharedRuntime, TileQueue
+from serving.metrics import metrics, size_class
+from serving.parameters import DEFAULT_SCALE, Parameters
+from serving.refusal import Refusal
+from serving.scheduler import Scheduler, Speed
+from serving.settings import ServeSettings
+from serving.ticket import Cost, Ticket, cost_of
 from tudsr.errors import ImageError, ModelError, RegistryError
-from tudsr.images.read import read_image
+from tudsr.images.picture import Picture
+from tudsr.images.read import read_header, read_image
 from tudsr.images.write import check_fits, encode_image
+from tudsr.profile import UpscaleSettings
 from tudsr.release.bundle import BundleManifest, load_bundle
 from tudsr.release.locate import Located, locate
-from tudsr.upscale.cascade import pass_sizes, split_scale
-from tudsr.upscale.upscaler import Upscaler
+from tudsr.upscale.upscaler import TileRuntime, Upscaler
 
 MEDIA_TYPES = {
     "PNG": "image/png",
@@ -21,7 +30,29 @@ MEDIA_TYPES = {
     "WEBP": "image/webp",
     "TIFF": "image/tiff",
 }
-_RECHECK_S = 5.0
+_GPU_BATCH_PX, _CPU_BATCH_PX = 4 * 512**2, 256**2
+_WARM_UP_PX = 64
+_LOG = logging.getLogger("tudsr.serving")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A bundle that is loaded and warm."""
+
+    located: Located
+    manifest: BundleManifest
+    runtime: TileRuntime
+
+    @property
+    def version(self) -> str:
+        """Its number in the registry, else how it was found."""
+        return self.located.version or self.located.how
+
+    @property
+    def name(self) -> str:
+        """Model and version, as shown to people."""
+        version = f" version {self.located.version}" if self.located.version else ""
+        return f"{self.manifest.model_name}{version} ({self.manifest.bundle_hash[:12]})"
 
 
 @dataclass(frozen=True)
@@ -30,90 +61,170 @@ class Answer:
 
     Attributes:
         size: (height, width) of the result, pixels.
-        seconds: spent on it, waiting not counted.
+        queue_s: waiting before the work, seconds.
+        compute_s: decoding and enlarging.
+        encode_s: encoding.
     """
 
     data: bytes
     media_type: str
     model: str
     size: tuple[int, int]
-    seconds: float
+    queue_s: float
+    compute_s: float
+    encode_s: float
 
 
 class Engine:
-    """Holds the model and enlarges pictures with it, one after the other.
+    """Holds the model and lets pictures through it.
 
-    Args:
-        model: a bundle's folder, a version or an alias; None follows the champion: when the alias
-            moves, the next picture is made by the new one.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        max_output_px: largest result, pixels in all.
+    The model is looked up at once and loaded on a thread of its own: `model` raises until it is
+    there. With no model named, the champion is followed: when the alias moves, the new one is
+    loaded beside the old one, which answers until then and finishes what it began.
 
     Raises:
-        ModelError: no model to serve.
+        ModelError, RegistryError: no model to serve.
     """
 
-    def __init__(
-        self, model: str | None = None, device: str = "auto", max_output_px: int = 8192**2
-    ) -> None:
-        self.wanted, self.device, self.max_output_px = model, device, max_output_px
-        self.lock = threading.Lock()
-        self._use(locate(model))
+    def __init__(self, settings: ServeSettings) -> None:
+        self.settings, self.speed = settings, Speed()
+        self.scheduler = Scheduler(settings, self.speed)
+        self.tiles = TileQueue(settings.batch_px or _batch_px(settings.device), self.speed)
+        self._model: Model | None = None
+        self._failed: str | None = None
+        found = locate(settings.model)
+        load_bundle(found.path, verify=False)
+        threading.Thread(target=self._follow, args=(found,), name="model", daemon=True).start()
 
     @property
-    def name(self) -> str:
-        """Model and version, as shown to people."""
-        version = f" version {self.located.version}" if self.located.version else ""
-        return f"{self.manifest.model_name}{version} ({self.manifest.bundle_hash[:12]})"
-
-    def enlarge(self, data: bytes, scale: float, fmt: str | None) -> Answer:
-        """Decode, enlarge by ``scale``, encode as ``fmt`` (None keeps the format, else PNG).
+    def model(self) -> Model:
+        """The model in use.
 
         Raises:
-            ImageError: a picture that cannot be read, or a result too large.
-            SettingsError: a scale out of range.
+            Refusal: ``model_unavailable``: it is still being loaded, or cannot be.
         """
-        picture = read_image(data)
-        height, width = pass_sizes(*picture.size, split_scale(scale))[-1]
-        if height * width > self.max_output_px:
+        if self._model is None:
+            why = self._failed or "the model is being loaded: ask again in a few seconds"
+            raise Refusal("model_unavailable", why, retry_after_s=5)
+        return self._model
+
+    @property
+    def ready(self) -> bool:
+        """Whether a picture sent now would be enlarged."""
+        return self._model is not None and not self.scheduler.draining
+
+    def plan(self, data: bytes, asked: Parameters) -> Cost:
+        """What enlarging would take, from the header alone, and whether it may be asked for.
+
+        Raises:
+            ImageError: not a picture, over a limit, or a result that the format cannot hold.
+            SettingsError: a size out of range.
+        """
+        header = read_header(data, self.settings.max_input_px)
+        how = self._settings(self.model, asked)
+        scale = asked.scale or DEFAULT_SCALE
+        cost = cost_of(header.size, scale, how, self.model.runtime.size_multiple)
+        if cost.result_px > self.settings.max_output_px:
             raise ImageError(
                 "too_large",
-                f"x{scale:g} makes {width} x {height}, over the limit of {self.max_output_px:,} "
-                "pixels: lower the scale or send a smaller picture",
+                f"the result would have {cost.result_px:,} pixels, over the limit of "
+                f"{self.settings.max_output_px:,}: ask for a smaller one or send a smaller picture",
             )
-        chosen = fmt or (picture.format if picture.format in MEDIA_TYPES else "PNG")
-        see_through = picture.alpha is not None and bool(picture.alpha.min() < 1)
-        check_fits(chosen, height, width, transparent=see_through)
-        with self.lock:
-            self._follow()
-            start = time.monotonic()
-            result = self.upscaler.upscale_picture(picture, scale)
-            name = self.name
-        encoded = encode_image(result, chosen)
-        seconds = time.monotonic() - start
-        return Answer(encoded, MEDIA_TYPES[chosen], name, result.size, seconds)
+        return cost
 
-    def _follow(self) -> None:
-        """Take over a champion that changed; a registry that does not answer changes nothing."""
-        if time.monotonic() - self.checked < _RECHECK_S:
-            return
-        try:
-            found = locate(self.wanted)
-            if found.path != self.located.path:
-                self._use(found)
-        except (RegistryError, ModelError):
-            pass
-        self.checked = time.monotonic()
+    def enlarge(self, data: bytes, asked: Parameters, ticket: Ticket) -> Answer:
+        """Decode, enlarge, encode; called on one of the scheduler's threads.
+
+        Raises:
+            ImageError: a picture that cannot be read, or a result its format cannot hold.
+            Refusal: the ticket was stopped.
+        """
+        model, start = self.model, time.monotonic()
+        picture = read_image(data, self.settings.max_input_px)
+        scale = asked.scale or DEFAULT_SCALE
+        chosen = asked.encoder or (picture.format if picture.format in MEDIA_TYPES else "PNG")
+        size = round(picture.size[0] * scale), round(picture.size[1] * scale)
+        see_through = picture.alpha is not None and bool(picture.alpha.min() < 1)
+        check_fits(chosen, *size, transparent=see_through)
+        result = self._enlarged(model, picture, scale, asked, ticket).signed(model.name)
+        made = time.monotonic()
+        encoded = encode_image(result, chosen, asked.quality, asked.png_level)
+        done = time.monotonic()
+        self._measure(ticket, done - start)
+        return Answer(
+            encoded,
+            MEDIA_TYPES[chosen],
+            model.name,
+            result.size,
+            ticket.waited_s,
+            made - start,
+            done - made,
+        )
+
+    def _enlarged(
+        self, model: Model, picture: Picture, scale: float, asked: Parameters, ticket: Ticket
+    ) -> Picture:
+        runtime = SharedRuntime(self.tiles, model.runtime, ticket)
+        upscaler = Upscaler(runtime, self._settings(model, asked), ticket.progress)
+        return upscaler.upscale_picture(picture, scale)
+
+    def _settings(self, model: Model, asked: Parameters) -> UpscaleSettings:
+        own = model.manifest.upscale
+        return own if asked.colour is None else own.model_copy(update={"colour": asked.colour})
+
+    def _measure(self, ticket: Ticket, seconds: float) -> None:
+        size = size_class(ticket.cost.result_px)
+        metrics().queue_seconds.labels(size).observe(ticket.waited_s)
+        metrics().compute_seconds.labels(size).observe(seconds)
+
+    def _follow(self, found: Located) -> None:
+        """Load the model, then watch for another one; a registry that is silent changes nothing."""
+        while True:
+            try:
+                if self._model is None or found.path != self._model.located.path:
+                    self._use(found)
+                self._failed = None
+            except Exception as error:
+                self._failed = f"the model cannot be loaded: {error}"
+                _LOG.error("the model at %s cannot be loaded", found.path, exc_info=error)
+            metrics().measure_memory()
+            time.sleep(self.settings.follow_s)
+            try:
+                found = locate(self.settings.model)
+            except (RegistryError, ModelError) as error:
+                _LOG.warning("the registry does not answer: %s", error)
 
     def _use(self, found: Located) -> None:
         from tudsr.model.runtime import load_runtime
 
         manifest = load_bundle(found.path, verify=False)  # the runtime checks every file
-        upscaler = Upscaler(load_runtime(found.path, self.device), manifest.upscale)
-        self.located: Located = found
-        self.manifest: BundleManifest = manifest
-        self.upscaler: Upscaler = upscaler
-        self.checked = time.monotonic()
+        runtime = load_runtime(found.path, self.settings.device)
+        model, old = Model(found, manifest, runtime), self._model
+        self._warm_up(model)
+        self._model = model
+        if old is not None:
+            metrics().uses(old.version, old.manifest.bundle_hash, now=False)
+        metrics().uses(model.version, manifest.bundle_hash, now=True)
+
+    def _warm_up(self, model: Model) -> None:
+        """A grey picture through both stages: compiles, allocates, and shows that it works."""
+        import numpy as np
+
+        side = _WARM_UP_PX
+        cost = cost_of((side, side), 4, model.manifest.upscale, model.runtime.size_multiple)
+        now = time.monotonic()
+        ticket = Ticket(cost, now, now + 600)
+        grey = Picture(np.full((side, side, 3), 0.5, np.float32))
+        for _ in range(2):  # the first run's time says little about the next ones
+            self._enlarged(model, grey, 4, Parameters(), ticket)
+
+
+def _batch_px(device: str) -> int:
+    if device == "cpu":
+        return _CPU_BATCH_PX
+    import torch
+
+    return _GPU_BATCH_PX if torch.cuda.is_available() else _CPU_BATCH_PX
 
 
 def bundled_model() -> str | None:

@@ -1,30 +1,70 @@
 """The BentoML service: ``/readyz``, ``/livez`` and ``/metrics`` are BentoML's, the rest is ours.
 
 The picture goes in and out as plain bytes through a mounted application: no BentoML endpoint is
-declared, so none of its body formats (pickle among them) is accepted.
+declared, so none of its body formats (pickle among them) is accepted. BentoML's own limits on time
+and concurrency are off: they would answer without a code, a reason or a Retry-After.
 """
 
 from __future__ import annotations
 
-import os
+import signal
+import threading
+from types import FrameType
+from typing import Any
 
 import bentoml
 
-from serving.app import make_app
+from serving.app import Service, make_app
 from serving.engine import Engine, bundled_model
+from serving.guard import Guard
+from serving.job_runner import JobRunner
+from serving.jobs import JobStore
+from serving.settings import load_settings
 
-app = make_app()
+_NO_LIMIT_S = 10**9
+
+settings = load_settings()
+service = Service(settings)
 
 
-@bentoml.service(name="tudsr", workers=1, traffic={"timeout": 600, "max_concurrency": 16})
-@bentoml.asgi_app(app)
+@bentoml.service(name="tudsr", workers=1, traffic={"timeout": _NO_LIMIT_S})
+@bentoml.asgi_app(make_app(service))
 class Tudsr:
     """Enlarges pictures with the champion, or with the bundle that the Bento carries."""
 
     def __init__(self) -> None:
-        model = os.environ.get("TUDSR_MODEL") or bundled_model()
-        app.state.engine = Engine(model, os.environ.get("TUDSR_DEVICE", "auto"))
+        model = settings.model or bundled_model()
+        engine = Engine(settings.model_copy(update={"model": model}))
+        store = JobStore(
+            settings.state, settings.max_jobs, settings.jobs_bytes, settings.jobs_keep_s
+        )
+        service.engine, service.jobs = engine, JobRunner(engine, store)
+        service.jobs.start()
+        _drain_on_sigterm(engine)
 
     def __is_ready__(self) -> bool:
-        """Ready when a model is loaded."""
-        return app.state.engine is not None
+        """Ready when the model has enlarged its warm-up picture, until the service is stopped."""
+        return service.engine is not None and service.engine.ready
+
+
+Tudsr.add_asgi_middleware(
+    Guard,
+    max_bytes=settings.max_upload_bytes,
+    body_timeout_s=settings.body_timeout_s,
+    tokens=settings.all_tokens(),
+)
+
+
+def _drain_on_sigterm(engine: Engine) -> None:
+    """Refuse new work and end what runs within the grace time, then let the server end."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before: Any = signal.getsignal(number)
+
+        def stop(signum: int, frame: FrameType | None, before: Any = before) -> None:
+            engine.scheduler.drain(settings.grace_s)
+            if callable(before):
+                before(signum, frame)
+
+        signal.signal(number, stop)

@@ -1,4 +1,4 @@
-"""A real BentoML server on a bundle with random weights."""
+"""The service on a bundle with random weights: in this process, and as a real BentoML server."""
 
 import os
 import re
@@ -12,6 +12,14 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
+
+from serving.app import Service, make_app
+from serving.engine import Engine
+from serving.guard import Guard
+from serving.job_runner import JobRunner
+from serving.jobs import JobStore
+from serving.settings import ServeSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 120
@@ -64,10 +72,44 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+class InProcess:
+    """The whole service but BentoML's process around it, for tests that look inside."""
+
+    def __init__(self, bundle: Path, state: Path, **settings) -> None:
+        self.settings = ServeSettings(model=str(bundle), device="cpu", state=state, **settings)
+        self.service = Service(self.settings)
+        how = self.settings
+        store = JobStore(state, how.max_jobs, how.jobs_bytes, how.jobs_keep_s)
+        self.engine = self.service.engine = Engine(how)
+        self.jobs = self.service.jobs = JobRunner(self.engine, store)
+        self.jobs.start()
+        limits = how.max_upload_bytes, how.body_timeout_s, how.all_tokens()
+        self.client = TestClient(Guard(make_app(self.service), *limits))
+        deadline = time.monotonic() + START_S
+        while not self.engine.ready and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def close(self) -> None:
+        self.engine.scheduler.drain(0)
+        self.jobs.store.close()
+
+
+@pytest.fixture(scope="session")
+def inside(bundle, tmp_path_factory):
+    """One service in this process, with small limits."""
+    state = tmp_path_factory.mktemp("state")
+    made = InProcess(
+        bundle, state, max_upload_bytes=400_000, max_output_px=2_000_000, queue=16, slots=3
+    )
+    yield made
+    made.close()
+
+
 @pytest.fixture(scope="session")
 def server(bundle, tmp_path_factory):
     """``tudsr serve --model BUNDLE``."""
-    log = tmp_path_factory.mktemp("server") / "log"
+    folder = tmp_path_factory.mktemp("server")
     command = [sys.executable, "-m", "tudsr", "serve", "--model", str(bundle)]
-    with Server(command, log) as running:
+    state = {"TUDSR_SERVE_STATE": str(folder / "state")}
+    with Server(command, folder / "log", **state) as running:
         yield running

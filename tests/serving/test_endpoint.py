@@ -1,106 +1,268 @@
-"""The served endpoint over HTTP: picture in, picture out, and clear refusals."""
+"""The endpoint: picture in, picture out, and a code and a sentence for everything else."""
 
+import asyncio
 import io
-import json
-import urllib.error
-import urllib.request
-import uuid
+import threading
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from serving.refusal import CODES
 from tests.conftest import scene
+from tests.serving.conftest import InProcess
+from tests.serving.fakes import FakeRuntime, encoded, until
 from tudsr.model.runtime import load_runtime
 from tudsr.release.bundle import load_bundle
 from tudsr.upscale.upscaler import Upscaler
 
 
-def png(pixels: np.ndarray, fmt: str = "PNG", **how) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, fmt, **how)
-    return buffer.getvalue()
+def post(inside, data: bytes, query: str = "", path="/v1/upscale", kind="image/png", **how):
+    how.setdefault("headers", {})["Content-Type"] = kind
+    return inside.client.post(f"{path}{query}", content=data, **how)
 
 
-def post(server, body: bytes, query: str = "", kind: str = "image/png"):
-    """(status, headers, body)"""
-    request = urllib.request.Request(
-        f"{server.url}/v1/upscale{query}", data=body, headers={"Content-Type": kind}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return answer.status, answer.headers, answer.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.headers, error.read()
+def error_of(answer) -> tuple[int, str]:
+    told = answer.json()["error"]
+    assert CODES[told["code"]].status == answer.status_code
+    assert len(told["message"]) > 20
+    return answer.status_code, told["code"]
 
 
-def get(server, path: str) -> bytes:
-    with urllib.request.urlopen(server.url + path, timeout=30) as answer:
-        return answer.read()
+@pytest.fixture
+def slow(inside, monkeypatch):
+    """The model replaced by a fake one whose gate a test can close."""
+    fake = FakeRuntime()
+    model = inside.engine._model
+    monkeypatch.setattr(inside.engine, "_model", replace(model, runtime=fake))
+    yield fake
+    fake.gate.set()
+    until(lambda: not inside.engine.scheduler._tickets())
 
 
-def test_the_answer_is_what_the_library_makes(server, bundle):
+def test_the_answer_is_what_the_library_makes(inside, bundle):
     picture = scene(1, 40)
-    status, headers, body = post(server, png(picture), "?scale=4")
-    assert status == 200
-    assert headers["Content-Type"] == "image/png"
-    assert headers["X-Tudsr-Size"] == "160x160"
+    answer = post(inside, encoded(picture), "?scale=4")
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == "image/png"
+    assert answer.headers["X-Tudsr-Size"] == "160x160"
+    assert load_bundle(bundle).bundle_hash[:12] in answer.headers["X-Tudsr-Model"]
+    assert float(answer.headers["X-Tudsr-Compute-Seconds"]) > 0
     upscaler = Upscaler(load_runtime(bundle), load_bundle(bundle).upscale)
     expected = upscaler.upscale(picture.astype(np.float32) / 255, 4)
-    served = np.asarray(Image.open(io.BytesIO(body)), np.float32) / 255
+    served = np.asarray(Image.open(io.BytesIO(answer.content)), np.float32) / 255
     np.testing.assert_allclose(served, expected, atol=1.5 / 255)
 
 
-def test_a_form_does_as_well_and_the_format_can_be_chosen(server):
-    edge = uuid.uuid4().hex
-    fields = {"scale": "2", "format": "webp"}
-    parts = [
-        f'--{edge}\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n'
-        for k, v in fields.items()
-    ]
-    head = f'--{edge}\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n'
-    body = "".join(parts).encode() + head.encode() + b"Content-Type: image/png\r\n\r\n"
-    body += png(scene(2, 24)) + f"\r\n--{edge}--\r\n".encode()
-    status, headers, answer = post(server, body, kind=f"multipart/form-data; boundary={edge}")
-    assert status == 200, answer
-    assert headers["Content-Type"] == "image/webp"
-    assert Image.open(io.BytesIO(answer)).size == (48, 48)
+def test_a_form_does_as_well(inside):
+    files = {"image": ("a.png", encoded(scene(2, 24)), "image/png")}
+    answer = inside.client.post(
+        "/v1/upscale?format=webp", files=files, data={"scale": "2", "quality": "50"}
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["Content-Type"] == "image/webp"
+    assert Image.open(io.BytesIO(answer.content)).size == (48, 48)
+
+
+def test_the_client_chooses_format_level_and_colour(inside):
+    data = encoded(scene(3, 32))
+    small, large = (
+        post(inside, data, f"?scale=2&format=png&png_level={n}").content for n in (9, 0)
+    )
+    assert len(small) < len(large)
+    assert (np.asarray(Image.open(io.BytesIO(small))) == np.asarray(
+        Image.open(io.BytesIO(large)))).all()  # fmt: skip
+    plain = post(inside, data, "?scale=2&colour=none").content
+    assert (np.asarray(Image.open(io.BytesIO(plain))) != np.asarray(
+        Image.open(io.BytesIO(small)))).any()  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("body", "query", "status", "code"),
     [
         (b"this is text", "", 415, "not_an_image"),
-        (png(scene(0, 32))[:400], "", 422, "truncated"),
-        (png(scene(0, 32)), "?scale=99", 422, "bad_setting"),
-        (png(scene(0, 32)), "?scale=big", 422, "bad_setting"),
-        (png(scene(0, 32)), "?format=bmp", 422, "bad_setting"),
-        (png(np.zeros((1, 1, 3), np.uint8)), "", 422, "too_small"),
-        (png(np.zeros((2100, 2100, 3), np.uint8)), "?scale=16", 413, "too_large"),
+        (b"http://127.0.0.1/secret.png", "", 415, "not_an_image"),
+        (encoded(scene(0, 32))[:400], "", 422, "truncated"),
+        (encoded(scene(0, 32)), "?scale=99", 422, "bad_setting"),
+        (encoded(scene(0, 32)), "?scale=big", 422, "bad_setting"),
+        (encoded(scene(0, 32)), "?scale=nan", 422, "bad_setting"),
+        (encoded(scene(0, 32)), "?scale=2&scale=4", 422, "bad_setting"),
+        (encoded(scene(0, 32)), "?sclae=2", 422, "bad_setting"),
+        (encoded(scene(0, 32)), "?format=bmp", 422, "bad_setting"),
+        (encoded(scene(0, 32)), "?deadline_s=1e9", 422, "bad_setting"),
+        (encoded(np.zeros((1, 1, 3), np.uint8)), "", 422, "too_small"),
+        (encoded(np.zeros((400, 400, 3), np.uint8)), "?scale=16", 413, "too_large"),
+        (encoded(np.zeros((32, 32, 4), np.uint8)), "?format=jpeg", 422, "not_writable"),
+        (bytes(500_000), "", 413, "too_large"),
         (b"", "", 422, "empty"),
     ],
 )
-def test_bad_input_gets_a_code_and_a_sentence(server, body, query, status, code):
-    got, _, answer = post(server, body, query)
-    error = json.loads(answer)["error"]
-    assert (got, error["code"]) == (status, code)
-    assert len(error["message"]) > 20
+@pytest.mark.parametrize("path", ["/v1/upscale", "/v1/jobs"])
+def test_bad_input_gets_a_code_and_a_sentence(inside, body, query, status, code, path):
+    if path == "/v1/jobs" and code in ("truncated", "not_writable"):
+        pytest.skip("a job finds it while it works")
+    assert error_of(post(inside, body, query, path)) == (status, code)
 
 
-@pytest.mark.parametrize("kind", ["application/vnd.bentoml+pickle", "application/json"])
-def test_bodies_that_are_no_pictures_are_refused_by_their_type(server, kind):
-    status, _, answer = post(server, b"\x80\x04N.", kind=kind)
-    assert status == 415
-    assert json.loads(answer)["error"]["code"] == "not_an_image"
+def test_a_mistyped_parameter_names_its_neighbour(inside):
+    told = post(inside, encoded(scene(0, 32)), "?sclae=2").json()["error"]["message"]
+    assert "did you mean scale?" in told
+    told = post(inside, encoded(scene(0, 32)), "?png_level=12").json()["error"]["message"]
+    assert told == "png_level is '12': give a whole number from 0 to 9"
 
 
-def test_it_says_which_model_answers(server, bundle):
-    told = json.loads(get(server, "/v1/info"))
+@pytest.mark.parametrize(
+    "kind", ["application/vnd.bentoml+pickle", "application/json", "text/plain", "image"]
+)
+@pytest.mark.parametrize("path", ["/v1/upscale", "/v1/jobs", "/anything", "/schema.json"])
+def test_bodies_that_are_no_pictures_are_refused_before_anything_reads_them(inside, kind, path):
+    assert error_of(post(inside, b"\x80\x04N.", kind=kind, path=path)) == (415, "unsupported_type")
+
+
+def test_a_body_without_a_declared_length_is_cut_off_at_the_limit(inside):
+    sent, answers = [], []
+
+    async def endless():
+        sent.append(65536)
+        return {"type": "http.request", "body": bytes(65536), "more_body": True}
+
+    async def send(message):
+        answers.append(message)
+
+    headers = [(b"content-type", b"image/png"), (b"transfer-encoding", b"chunked")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/upscale", "headers": headers}
+    scope |= {"query_string": b"", "raw_path": b"/v1/upscale", "server": ("here", 80)}
+    asyncio.run(inside.client.app(scope, endless, send))
+    assert answers[0]["status"] == 413
+    assert sum(sent) <= inside.settings.max_upload_bytes + 65536
+
+
+def test_other_addresses_and_methods(inside):
+    get = inside.client.get
+    assert error_of(get("/etc/passwd")) == (404, "not_found")
+    assert error_of(get("/page/../settings.py")) == (404, "not_found")
+    assert error_of(get("/page/%2e%2e%2fsettings.py")) == (404, "not_found")
+    assert error_of(get("/v1/jobs/nosuch")) == (404, "no_such_job")
+    answer = inside.client.delete("/v1/upscale")
+    assert error_of(answer) == (405, "method_not_allowed")
+    assert answer.headers["Allow"] == "POST"
+
+
+def test_a_job_is_made_watched_fetched_and_deleted(inside, slow):
+    slow.gate.clear()
+    made = post(inside, encoded(scene(4, 32)), "?scale=2&format=webp", "/v1/jobs")
+    assert made.status_code == 202
+    where = made.headers["Location"]
+    get = inside.client.get
+    assert get(where).json()["state"] in ("queued", "running")
+    early = get(f"{where}/result")
+    assert error_of(early) == (409, "not_finished")
+    assert early.headers["Retry-After"] == "1"
+    slow.gate.set()
+    until(lambda: get(where).json()["state"] == "done")
+    told = get(where).json()
+    assert (told["width"], told["height"], told["progress"]) == (64, 64, 1.0)
+    result = get(told["result"])
+    assert result.headers["Content-Type"] == "image/webp"
+    assert result.headers["X-Tudsr-Size"] == "64x64"
+    assert Image.open(io.BytesIO(result.content)).size == (64, 64)
+    assert inside.client.delete(where).status_code == 204
+    assert error_of(get(where)) == (404, "no_such_job")
+
+
+def test_a_deleted_job_stops_before_its_next_tile(inside, slow):
+    slow.gate.clear()
+    where = post(inside, encoded(scene(4, 96)), "?scale=4", "/v1/jobs").headers["Location"]
+    until(lambda: slow.entered)
+    inside.client.delete(where)
+    slow.gate.set()
+    until(lambda: not inside.engine.scheduler._tickets())
+    assert len(slow.batches) == 1
+
+
+def test_a_failed_job_says_why_under_its_own_status(inside):
+    broken = encoded(scene(0, 32))[:400]
+    where = post(inside, broken, "", "/v1/jobs").headers["Location"]
+    until(lambda: inside.client.get(where).json()["state"] == "failed")
+    assert inside.client.get(where).json()["error"]["code"] == "truncated"
+    assert error_of(inside.client.get(f"{where}/result")) == (422, "truncated")
+
+
+def test_a_deadline_answers_in_time_and_stops_the_work(inside, slow):
+    slow.seconds = 0.05
+    start = time.monotonic()
+    answer = post(inside, encoded(scene(5, 200)), "?scale=4&deadline_s=0.3")
+    assert error_of(answer) == (504, "deadline")
+    assert time.monotonic() - start < 1.5
+    until(lambda: not inside.engine.scheduler._tickets())
+    assert len(slow.batches) < 20
+
+
+def test_a_full_queue_answers_429_with_the_time_to_wait(inside, slow, monkeypatch):
+    slow.gate.clear()
+    answers = []
+    monkeypatch.setattr(inside.engine.speed, "s_per_px", 2e-4)
+
+    def ask():
+        answers.append(post(inside, encoded(scene(5, 100)), "?scale=2&deadline_s=20"))
+
+    threads = [threading.Thread(target=ask) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(answers) + len(inside.engine.scheduler._tickets()) == 12)
+    refused = list(answers)
+    slow.gate.set()
+    for thread in threads:
+        thread.join()
+    assert 0 < len(refused) < 12
+    for answer in refused:
+        assert error_of(answer) == (429, "queue_full")
+        assert 1 <= int(answer.headers["Retry-After"]) <= 40
+    assert sum(a.status_code == 200 for a in answers) == 12 - len(refused)
+
+
+def test_with_tokens_only_their_bearers_get_in(bundle, tmp_path):
+    (tmp_path / "tokens").write_text("second-token\n")
+    guarded = InProcess(
+        bundle, tmp_path / "s", tokens="first-token", tokens_file=tmp_path / "tokens"
+    )
+    try:
+        get = guarded.client.get
+        refused = get("/v1/info")
+        assert error_of(refused) == (401, "unauthorised")
+        assert refused.headers["WWW-Authenticate"].startswith("Bearer")
+        for wrong in ("Bearer nonsense", "Basic first-token", "Bearer", "Bearer first-tokenx"):
+            assert get("/v1/info", headers={"Authorization": wrong}).status_code == 401
+        first, second = ({"Authorization": f"Bearer {name}-token"} for name in ("first", "second"))
+        assert get("/v1/info", headers=first).status_code == 200
+        assert get("/").status_code == 200
+        assert guarded.settings.model_dump_json().count("first-token") == 0
+        job = post(guarded, encoded(scene(1, 24)), path="/v1/jobs", headers=dict(first))
+        where = job.headers["Location"]
+        assert get(where, headers=first).status_code == 200
+        assert get(where, headers=second).status_code == 404
+    finally:
+        guarded.close()
+
+
+def test_other_origins_may_call_only_where_that_is_set(inside, bundle, tmp_path):
+    asked = {"Origin": "https://a.example"}
+    assert "access-control-allow-origin" not in inside.client.get("/v1/info", headers=asked).headers
+    opened = InProcess(bundle, tmp_path, cors_origins="https://a.example")
+    try:
+        answer = opened.client.get("/v1/info", headers=asked)
+        assert answer.headers["access-control-allow-origin"] == "https://a.example"
+        other = opened.client.get("/v1/info", headers={"Origin": "https://b.example"})
+        assert "access-control-allow-origin" not in other.headers
+    finally:
+        opened.close()
+
+
+def test_it_says_which_model_answers_and_what_it_takes(inside, bundle):
+    told = inside.client.get("/v1/info").json()
     assert told["bundle"] == load_bundle(bundle).bundle_hash
-    assert told["data"] == "d" * 32
-
-
-def test_health_metrics_and_page_are_there(server):
-    assert get(server, "/livez") is not None
-    assert b"bentoml_service_request" in get(server, "/metrics")
-    assert b"Drop a picture here" in get(server, "/")
+    assert (told["data"], told["base"]) == ("d" * 32, "b" * 64)
+    assert told["limits"]["output_px"] == 2_000_000
+    assert told["parameters"]["scale"]["maximum"] == 16

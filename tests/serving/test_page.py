@@ -1,9 +1,10 @@
-"""The page in a real browser: drop a picture, get it larger, or read why not."""
+"""The page in a real browser: a picture goes in, a larger one comes out, or a sentence why not."""
 
 import pytest
 from PIL import Image
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.browser import browser
 from tests.conftest import scene
@@ -16,29 +17,75 @@ def page(server):
         yield driver
 
 
-def text(page, name: str) -> str:
-    return page.find_element(By.ID, name).text
+def at(page, name: str):
+    return page.find_element(By.ID, name)
+
+
+def wait(page, condition, seconds: float = 60):
+    WebDriverWait(page, seconds).until(lambda _: condition())
+
+
+def give(page, path) -> None:
+    at(page, "file").send_keys(str(path))
 
 
 def test_a_chosen_picture_comes_back_larger(page, tmp_path):
     picture = tmp_path / "holiday.png"
     Image.fromarray(scene(1, 32)).save(picture)
-    Select(page.find_element(By.ID, "scale")).select_by_visible_text("4")
-    page.find_element(By.ID, "file").send_keys(str(picture))
-    WebDriverWait(page, 60).until(lambda p: "128 x 128 pixels" in text(p, "state"))
-    after = page.find_element(By.ID, "after")
-    WebDriverWait(page, 10).until(lambda _: after.get_property("naturalWidth") == 128)
-    assert page.find_element(By.ID, "save").get_attribute("download") == "holiday-x4.png"
-    assert "bundle" in text(page, "model")
+    wait(page, lambda: "bundle" in at(page, "model").text)
+    give(page, picture)
+    wait(page, lambda: "128 × 128" in at(page, "size").text)
+    at(page, "go").click()
+    wait(page, lambda: at(page, "made").text == "128 × 128 pixels")
+    wait(page, lambda: at(page, "after").get_property("naturalWidth") == 128)
+    wait(page, lambda: at(page, "before").get_property("naturalWidth") == 32)
+    assert at(page, "save").get_attribute("download") == "holiday-x4.png"
 
 
-def test_a_text_file_is_refused_with_the_servers_sentence(page, tmp_path):
+def test_the_keyboard_alone_does_it_all(page, tmp_path):
+    page.refresh()
+    picture = tmp_path / "keys.png"
+    Image.fromarray(scene(2, 32)).save(picture)
+    give(page, picture)
+    wait(page, lambda: page.switch_to.active_element.get_attribute("id") == "go")
+    radio = page.find_element(By.CSS_SELECTOR, "input[value='4']")
+    radio.send_keys(Keys.ARROW_LEFT)
+    assert page.switch_to.active_element.get_attribute("value") == "2"
+    page.switch_to.active_element.send_keys(Keys.ENTER)
+    wait(page, lambda: at(page, "made").text == "64 × 64 pixels")
+    wait(page, lambda: page.switch_to.active_element.get_attribute("id") == "slide")
+    page.switch_to.active_element.send_keys(Keys.HOME)
+    assert "100%" in at(page, "before").value_of_css_property("clip-path")
+
+
+def test_a_text_file_is_refused_with_the_services_sentence(page, tmp_path):
     fake = tmp_path / "fake.png"
     fake.write_text("this is no picture")
-    page.find_element(By.ID, "file").send_keys(str(fake))
-    WebDriverWait(page, 30).until(lambda p: "is not a" in text(p, "state"))
-    assert page.find_element(By.ID, "state").get_attribute("class") == "error"
-    assert not page.find_element(By.ID, "result").is_displayed()
+    give(page, fake)
+    wait(page, lambda: at(page, "go").is_enabled())
+    at(page, "go").click()
+    wait(page, lambda: "is not a" in at(page, "error").text)
+    assert at(page, "error").text.endswith(".")
+    assert not at(page, "result").is_displayed()
+
+
+def test_work_can_be_stopped(page, tmp_path):
+    picture = tmp_path / "long.png"
+    Image.fromarray(scene(3, 500)).save(picture)
+    give(page, picture)
+    wait(page, lambda: "2,000 × 2,000" in at(page, "size").text or at(page, "go").is_enabled())
+    at(page, "go").click()
+    wait(page, lambda: at(page, "stop").is_displayed())
+    at(page, "stop").click()
+    wait(page, lambda: not at(page, "work").is_displayed(), 20)
+    wait(page, lambda: at(page, "go").is_enabled())
+    assert not at(page, "error").is_displayed()
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen(page):
+    page.set_window_size(500, 900)  # Chromium's narrowest window
+    wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.execute_script(wide) <= 0
 
 
 def test_nothing_is_asked_of_another_machine_and_no_script_fails(page):
@@ -47,4 +94,4 @@ def test_nothing_is_asked_of_another_machine_and_no_script_fails(page):
     )
     assert set(asked) <= {page.execute_script("return location.host"), ""}
     severe = [e for e in page.get_log("browser") if e["level"] == "SEVERE"]
-    assert all("v1/upscale" in e["message"] for e in severe), severe
+    assert all("v1/jobs" in e["message"] for e in severe), severe

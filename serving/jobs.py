@@ -1,0 +1,235 @@
+"""Jobs on disk: a row in SQLite, a file for the picture, a file for the result.
+
+A file is complete before the row says that it is there, and goes after the row: a killed service
+leaves finished jobs finished, and the others queued, to be run again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import secrets
+import sqlite3
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from serving.refusal import Refusal
+from tudsr.errors import SettingsError
+from tudsr.images.atomic import remove_leftovers, write_bytes
+
+State = Literal["queued", "running", "done", "failed"]
+_TABLE = """
+CREATE TABLE IF NOT EXISTS job (
+    id TEXT PRIMARY KEY, owner TEXT NOT NULL, state TEXT NOT NULL, created REAL NOT NULL,
+    finished REAL, bytes INTEGER NOT NULL, parameters TEXT NOT NULL, told TEXT NOT NULL
+)
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as recorded.
+
+    Attributes:
+        owner: who may see it, a hash of the bearer token; empty in an open service.
+        created, finished: seconds since 1970.
+        bytes: on disk; while unfinished, with room reserved for the result.
+        parameters: what was asked for, as `Parameters` dumps it.
+        told: what is known about the result, or ``code`` and ``message`` of a failure.
+    """
+
+    id: str
+    owner: str
+    state: State
+    created: float
+    finished: float | None
+    bytes: int
+    parameters: dict[str, Any]
+    told: dict[str, Any]
+
+
+class JobStore:
+    """The jobs of one service.
+
+    Args:
+        folder: where they are kept; another service must not use it at the same time.
+        limit: unfinished jobs at a time.
+        limit_bytes: of all files together.
+        keep_s: a finished job is forgotten after this time.
+
+    Raises:
+        SettingsError: another service uses the folder.
+    """
+
+    def __init__(self, folder: Path, limit: int, limit_bytes: int, keep_s: float) -> None:
+        self.folder, self.limit, self.limit_bytes, self.keep_s = folder, limit, limit_bytes, keep_s
+        folder.mkdir(parents=True, exist_ok=True)
+        self._claim = _claimed(folder)
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(folder / "jobs.db", check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute(_TABLE)
+        self._db.execute("UPDATE job SET state = 'queued' WHERE state = 'running'")
+        self._db.commit()
+        self._tidy()
+
+    def close(self) -> None:
+        """Let another service have the folder."""
+        with self._lock:
+            self._db.close()
+            self._claim.close()
+
+    def picture(self, job: str) -> Path:
+        """The file that came in."""
+        return self.folder / f"{job}.in"
+
+    def result(self, job: str) -> Path:
+        """The file that goes out."""
+        return self.folder / f"{job}.out"
+
+    def add(self, data: bytes, parameters: dict[str, Any], room: int, owner: str = "") -> Job:
+        """Record a job and its picture.
+
+        Args:
+            data: the picture as it came.
+            parameters: what is asked for, JSON.
+            room: most bytes that the result may take.
+            owner: see `Job`.
+
+        Raises:
+            Refusal: ``jobs_full``: too many unfinished ones, or no room.
+        """
+        self.forget_old()
+        job = secrets.token_urlsafe(16)
+        with self._lock:
+            self._check_room(len(data) + room)
+            row = (job, owner, time.time(), len(data) + room, json.dumps(parameters))
+            write_bytes(self.picture(job), data)
+            self._change(
+                "INSERT INTO job VALUES (?, ?, 'queued', ?, NULL, ?, ?, '{}')",
+                row,
+            )
+            return self.get(job, owner)
+
+    def get(self, job: str, owner: str = "") -> Job:
+        """One job.
+
+        Raises:
+            Refusal: ``no_such_job``: unknown, expired, or somebody else's.
+        """
+        found = self._jobs("WHERE id = ? AND owner = ?", (job, owner))
+        expired = found and found[0].finished and found[0].finished + self.keep_s < time.time()
+        if not found or expired:
+            raise Refusal(
+                "no_such_job",
+                f"no such job: ids are made by POST /v1/jobs and kept {self.keep_s:.0f} s after "
+                "the end",
+            )
+        return found[0]
+
+    def unfinished(self) -> list[Job]:
+        """What is to be done, oldest first."""
+        return self._jobs("WHERE state IN ('queued', 'running') ORDER BY created", ())
+
+    def running(self, job: str, now: bool = True) -> None:
+        """Work on it has begun, or was put off."""
+        state = "running" if now else "queued"
+        self._change("UPDATE job SET state = ? WHERE id = ?", (state, job))
+
+    def done(self, job: str, data: bytes, told: dict[str, Any]) -> None:
+        """Keep a result; one that was deleted meanwhile is dropped."""
+        with self._lock:
+            if not self._jobs("WHERE id = ?", (job,)):
+                return
+            write_bytes(self.result(job), data)
+            size = len(data) + self.picture(job).stat().st_size
+            self._finish(job, "done", size, told)
+
+    def failed(self, job: str, code: str, message: str) -> None:
+        """Keep the reason."""
+        self._finish(job, "failed", 0, {"code": code, "message": message})
+        self.picture(job).unlink(missing_ok=True)
+
+    def delete(self, job: str) -> None:
+        """Forget a job and its files."""
+        self._change("DELETE FROM job WHERE id = ?", (job,))
+        self.picture(job).unlink(missing_ok=True)
+        self.result(job).unlink(missing_ok=True)
+
+    def forget_old(self) -> None:
+        """Drop finished jobs whose time is over."""
+        for job in self._jobs("WHERE finished < ?", (time.time() - self.keep_s,)):
+            self.delete(job.id)
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs are in each state."""
+        with self._lock:
+            rows = self._db.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall()
+        return {"queued": 0, "running": 0, "done": 0, "failed": 0, **dict(rows)}
+
+    def _check_room(self, wanted: int) -> None:
+        if len(self.unfinished()) >= self.limit:
+            raise Refusal(
+                "jobs_full",
+                f"{self.limit} jobs are unfinished, the most there may be: ask again later",
+                retry_after_s=30,
+            )
+        used = sum(job.bytes for job in self._jobs("", ()))
+        if used + wanted > self.limit_bytes:
+            raise Refusal(
+                "jobs_full",
+                f"this job may take {wanted:,} bytes and {used:,} of {self.limit_bytes:,} are in "
+                "use: delete finished jobs, or ask again when some have expired",
+                retry_after_s=self._until_room(),
+            )
+
+    def _until_room(self) -> float:
+        """Until the next finished job expires."""
+        ends = [job.finished for job in self._jobs("WHERE finished IS NOT NULL", ())]
+        first = min((e for e in ends if e is not None), default=time.time())
+        return max(1, first + self.keep_s - time.time())
+
+    def _finish(self, job: str, state: State, size: int, told: dict[str, Any]) -> None:
+        self._change(
+            "UPDATE job SET state = ?, finished = ?, bytes = ?, told = ? WHERE id = ?",
+            (state, time.time(), size, json.dumps(told), job),
+        )
+
+    def _jobs(self, where: str, values: tuple[Any, ...]) -> list[Job]:
+        """Rows; ``where`` is one of the fixed texts above, never a client's."""
+        with self._lock:
+            rows = self._db.execute(f"SELECT * FROM job {where}", values).fetchall()
+        return [Job(*row[:6], json.loads(row[6]), json.loads(row[7])) for row in rows]
+
+    def _change(self, statement: str, values: tuple[Any, ...]) -> None:
+        with self._lock, self._db:
+            self._db.execute(statement, values)
+
+    def _tidy(self) -> None:
+        """Remove files without a row, and rows of unfinished jobs without a picture."""
+        remove_leftovers(self.folder)
+        known = {job.id for job in self._jobs("", ())}
+        for file in [*self.folder.glob("*.in"), *self.folder.glob("*.out")]:
+            if file.stem not in known:
+                file.unlink()
+        for job in self.unfinished():
+            if not self.picture(job.id).is_file():
+                self.failed(job.id, "internal", "the picture was lost: send it again")
+
+
+def _claimed(folder: Path) -> IO[str]:
+    """An open lock file; the lock goes with the process, however it ends."""
+    lock = (folder / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise SettingsError(
+            f"another service keeps its jobs in {folder}: stop it, or set TUDSR_SERVE_STATE to "
+            "another folder"
+        ) from None
+    return lock

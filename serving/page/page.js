@@ -1,0 +1,240 @@
+"use strict";
+// The page talks to /v1/info and /v1/jobs of the service that served it, and to nothing else.
+
+const at = id => document.getElementById(id);
+const show = (id, shown) => { at(id).hidden = !shown; };
+const pause = ms => new Promise(done => setTimeout(done, ms));
+const number = value => value.toLocaleString("en");
+
+let picture = null;   // the chosen file
+let sides = null;     // its [width, height], null where the browser cannot read it
+let current = null;   // the running attempt: {stopped, job}
+const urls = {};      // object URLs by the element that shows them
+
+// --- asking the service ---------------------------------------------------------------------
+
+class Refused extends Error {
+  constructor(status, told) {
+    super(told?.message ?? `The service answered ${status} without saying why.`);
+    this.status = status;
+    this.wait_s = told?.retry_after_s;
+  }
+}
+
+async function ask(path, options = {}) {
+  const token = sessionStorage.getItem("token");
+  const headers = { ...options.headers, ...(token && { Authorization: `Bearer ${token}` }) };
+  let answer;
+  try {
+    answer = await fetch(path, { ...options, headers });
+  } catch {
+    throw new Error("The service does not answer. Is it running, and are you connected to it?");
+  }
+  if (answer.ok) return answer;
+  const told = await answer.json().catch(() => null);
+  if (answer.status === 401) { show("token-field", true); at("token").focus(); }
+  throw new Refused(answer.status, told?.error);
+}
+
+async function patiently(path, options, attempt) {
+  // A full or stopping service says when to come back: wait, but let people see and stop it.
+  for (let left = 20; ; left--) {
+    try {
+      return await ask(path, options);
+    } catch (error) {
+      if (!error.wait_s || left === 0 || ![429, 503].includes(error.status)) throw error;
+      for (let s = error.wait_s; s > 0 && !attempt.stopped; s--) {
+        say(`The service is busy; asking again in ${s} s…`);
+        await pause(1000);
+      }
+      if (attempt.stopped) throw error;
+    }
+  }
+}
+
+// --- one picture's way ----------------------------------------------------------------------
+
+async function enlarge() {
+  if (!picture || current) return;
+  const attempt = current = { stopped: false, job: null };
+  const asked = { scale: value("scale"), format: at("format").value, name: picture.name, file: picture };
+  begin();
+  try {
+    attempt.job = await (await patiently(`v1/jobs?${query(asked)}`, {
+      method: "POST", body: asked.file,
+      headers: { "Content-Type": asked.file.type.startsWith("image/") ? asked.file.type : "application/octet-stream" },
+    }, attempt)).json();
+    const done = await watch(attempt);
+    if (!attempt.stopped) present(await (await ask(`v1/jobs/${attempt.job.id}/result`)).blob(), done, asked);
+  } catch (error) {
+    if (!attempt.stopped) complain(error.message);
+  } finally {
+    end(attempt);
+  }
+}
+
+function query(asked) {
+  const wanted = new URLSearchParams({ scale: asked.scale, format: asked.format });
+  if (!at("fidelity-field").hidden) wanted.set("fidelity", at("fidelity").value);
+  return wanted;
+}
+
+async function watch(attempt) {
+  for (let wait = 150; ; wait = Math.min(wait * 1.3, 1000)) {
+    if (attempt.stopped) return null;
+    const job = await (await ask(`v1/jobs/${attempt.job.id}`)).json();
+    if (job.state === "done") return job;
+    if (job.state === "failed") throw new Error(job.error.message);
+    progress(job);
+    await pause(wait);
+  }
+}
+
+function end(attempt) {
+  if (attempt.job) ask(`v1/jobs/${attempt.job.id}`, { method: "DELETE" }).catch(() => {});
+  if (attempt.stopped) say("");
+  show("work", false);
+  current = null;
+  ready();
+}
+
+function stop() {
+  if (current) current.stopped = true;
+  say("Stopping…");
+}
+
+// --- what people see ------------------------------------------------------------------------
+
+function begin() {
+  show("error", false);
+  show("result", false);
+  show("work", true);
+  at("bar").removeAttribute("value");
+  say(`Sending ${picture.name || "the picture"}…`);
+  ready();
+}
+
+function progress(job) {
+  if (job.state === "queued") return say("Waiting for its turn…");
+  at("bar").value = job.progress;
+  say(`Enlarging, ${Math.round(job.progress * 100)} % done…`);
+}
+
+function say(text) { at("state").textContent = text; }
+
+function complain(text) {
+  at("error").textContent = text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+  show("error", true);
+}
+
+function link(name, blob) {
+  if (urls[name]) URL.revokeObjectURL(urls[name]);
+  return urls[name] = URL.createObjectURL(blob);
+}
+
+function present(blob, job, asked) {
+  at("after").src = at("save").href = link("after", blob);
+  at("before").src = link("before", asked.file);
+  at("pair").classList.toggle("alone", !sides);
+  const suffix = { jpeg: "jpg" }[asked.format] ?? asked.format;
+  at("save").download = `${(asked.name || "picture").replace(/\.[^.]*$/, "")}-x${asked.scale}.${suffix}`;
+  at("made").textContent = `${number(job.width)} × ${number(job.height)} pixels`;
+  const seconds = job.seconds.compute + job.seconds.encode;
+  at("took").textContent = `${(blob.size / 1e6).toFixed(blob.size < 1e6 ? 2 : 1)} MB, made in ${seconds.toFixed(1)} s by ${job.model}`;
+  show("result", true);
+  zoom(false);
+  at("view").classList.toggle("small", job.width / devicePixelRatio < at("view").clientWidth);
+  slide(50);
+  at("slide").focus({ preventScroll: true });
+  at("result").scrollIntoView({ block: "start", behavior: "smooth" });
+}
+
+function slide(percent) {
+  at("slide").value = percent;
+  at("before").style.clipPath = `inset(0 ${100 - percent}% 0 0)`;
+  at("line").style.left = `${percent}%`;
+}
+
+function zoom(actual) {
+  at("zoom").setAttribute("aria-pressed", actual);
+  at("view").classList.toggle("fit", !actual);
+}
+
+function value(name) { return document.querySelector(`input[name="${name}"]:checked`).value; }
+
+function ready() {
+  at("go").disabled = !picture || Boolean(current);
+  if (!sides) return;
+  const [w, h] = sides, s = Number(value("scale"));
+  at("size").textContent = `${number(w)} × ${number(h)} → ${number(w * s)} × ${number(h * s)} pixels`;
+}
+
+// --- choosing a picture ---------------------------------------------------------------------
+
+async function choose(file) {
+  if (!file || current) return;
+  picture = file;
+  sides = null;
+  show("error", false);
+  show("invite", false);
+  show("chosen", true);
+  at("name").textContent = file.name || "Pasted picture";
+  at("size").textContent = `${(file.size / 1e6).toFixed(2)} MB`;
+  at("thumb").src = link("thumb", file);
+  ready();
+  try {
+    const read = await createImageBitmap(file);
+    if (picture === file) sides = [read.width, read.height];
+    read.close();
+  } catch {
+    at("size").textContent += ", no preview: this browser cannot show it";
+  }
+  ready();
+  at("go").focus({ preventScroll: true });
+}
+
+function fidelityTold() {
+  const f = Number(at("fidelity").value);
+  const word = f <= 0 ? "as it was" : f < 0.4 ? "faithful" : f < 0.8 ? "between" : "generated";
+  at("fidelity-told").textContent = `${f.toFixed(1)}, ${word}`;
+}
+
+async function introduce() {
+  try {
+    const info = await (await ask("v1/info")).json();
+    const version = info.version ? ` version ${info.version}` : "";
+    at("model").textContent = `${info.model}${version}, bundle ${info.bundle.slice(0, 12)}`;
+    at("kinds").textContent = `${info.formats.read.join(", ")}, up to ${Math.round(info.limits.upload_bytes / 2 ** 20)} MB`;
+    show("token-field", false);
+    const fidelity = info.parameters.fidelity;
+    if (fidelity) {
+      show("fidelity-field", true);
+      if (fidelity.default !== undefined) at("fidelity").value = fidelity.default;
+      fidelityTold();
+    }
+  } catch (error) {
+    if (error.status === 503) { at("model").textContent = "the model is being loaded…"; setTimeout(introduce, 2000); }
+    else if (error.status !== 401) complain(error.message);
+  }
+}
+
+at("form").addEventListener("submit", event => { event.preventDefault(); enlarge(); });
+at("form").addEventListener("change", ready);
+at("file").addEventListener("change", event => { choose(event.target.files[0]); event.target.value = ""; });
+at("stop").addEventListener("click", stop);
+at("zoom").addEventListener("click", () => zoom(at("zoom").getAttribute("aria-pressed") !== "true"));
+at("slide").addEventListener("input", event => slide(Number(event.target.value)));
+at("fidelity").addEventListener("input", fidelityTold);
+at("token").addEventListener("change", event => { sessionStorage.setItem("token", event.target.value.trim()); introduce(); });
+for (const kind of ["dragover", "dragleave", "drop"]) {
+  document.addEventListener(kind, event => {
+    event.preventDefault();
+    at("drop").classList.toggle("over", kind === "dragover");
+    if (kind === "drop") choose(event.dataTransfer.files[0]);
+  });
+}
+document.addEventListener("paste", event => {
+  const file = event.clipboardData.files[0];
+  if (file) choose(file);
+});
+introduce();

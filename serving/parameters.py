@@ -1,0 +1,112 @@
+"""What a request can ask for: one typed model that parses, documents and bounds it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from tudsr.errors import SettingsError
+from tudsr.images.write import PNG_LEVEL, QUALITY
+from tudsr.upscale.cascade import MAX_SCALE, MIN_SCALE
+
+DEFAULT_SCALE = 4.0
+
+
+class Parameters(BaseModel):
+    """Parameters of ``/v1/upscale`` and ``/v1/jobs``, as query parameters or form fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scale: float | None = Field(
+        default=None,
+        ge=MIN_SCALE,
+        le=MAX_SCALE,
+        description=f"total ratio; {DEFAULT_SCALE:g} where no size is asked for",
+    )
+    format: Literal["png", "jpeg", "webp", "tiff"] | None = Field(
+        default=None, description="of the result; unless given, the picture's own, else png"
+    )
+    quality: int = Field(default=QUALITY, ge=1, le=100, description="of jpeg and webp")
+    png_level: int = Field(
+        default=PNG_LEVEL, ge=0, le=9, description="compression: 0 is fast and large, 9 slow"
+    )
+    colour: Literal["wavelet", "adain", "none"] | None = Field(
+        default=None, description="correction of the result's colours; unless given, the model's"
+    )
+    deadline_s: float | None = Field(
+        default=None, gt=0, description="give up after so many seconds, up to the service's limit"
+    )
+
+    @field_validator("format", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        name = value.lower() if isinstance(value, str) else value
+        return {"jpg": "jpeg", "tif": "tiff"}.get(name, name) if isinstance(name, str) else name
+
+    @property
+    def encoder(self) -> str | None:
+        """The format under the library's name."""
+        return self.format.upper() if self.format else None
+
+
+def parse_parameters(given: Iterable[tuple[str, str]]) -> Parameters:
+    """Parameters from (name, text) pairs.
+
+    Raises:
+        SettingsError: an unknown name, one given twice, or a value out of range; the message says
+            what would do.
+    """
+    values: dict[str, str] = {}
+    for name, text in given:
+        if name not in Parameters.model_fields:
+            raise SettingsError(_unknown(name))
+        if name in values:
+            raise SettingsError(f"{name} is given twice: give it once")
+        values[name] = text
+    try:
+        return Parameters.model_validate({k: v for k, v in values.items() if v != ""})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise SettingsError(f"{name} is {_short(first['input'])}: {_remedy(name)}") from None
+
+
+def parameter_schemas() -> dict[str, dict[str, Any]]:
+    """JSON schema of each parameter, without the null that stands for absence."""
+    properties: dict[str, dict[str, Any]] = Parameters.model_json_schema()["properties"]
+    return {name: _without_null(dict(schema)) for name, schema in properties.items()}
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    schema.pop("title", None)
+    options = [o for o in schema.pop("anyOf", []) if o.get("type") != "null"]
+    if schema.get("default", ...) is None:
+        del schema["default"]
+    return {**schema, **(options[0] if options else {})}
+
+
+def _remedy(name: str) -> str:
+    """The accepted values, from the schema."""
+    schema = parameter_schemas()[name]
+    if "enum" in schema:
+        return f"give one of {', '.join(map(str, schema['enum']))}"
+    kind = "a whole number" if schema["type"] == "integer" else "a number"
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if high is None:
+        bound = f"of at least {low:g}" if low is not None else "above 0"
+        return f"give {kind} {bound}"
+    return f"give {kind} from {low:g} to {high:g}"
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, Parameters.model_fields, 1)
+    hint = f"did you mean {near[0]}?" if near else f"give {', '.join(Parameters.model_fields)}"
+    return f"{_short(name)} is no parameter: {hint}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

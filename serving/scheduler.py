@@ -1,0 +1,207 @@
+"""Who is let in, and who is next.
+
+Every picture gets a due time: its arrival plus a multiple of the time it needs by itself. The
+earliest is worked on first, tile by tile, so a small picture overtakes a huge one that came before
+it, and the huge one is never overtaken for longer than its own multiple allows.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from bisect import insort
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from serving.metrics import metrics
+from serving.refusal import Refusal, refusal_of
+from serving.settings import ServeSettings
+from serving.ticket import Cost, Ticket
+
+# How many times its own duration a picture's due time lies after its arrival. With 0 the order is
+# that of arrival; the larger, the more small pictures are favoured.
+_PATIENCE, _JOB_PATIENCE = 4, 20
+_SMOOTHING = 0.1
+_FIRST_GUESS = 1e-6
+_LOG = logging.getLogger("tudsr.serving")
+
+
+class Speed:
+    """Seconds that the model needs for a pixel, as measured lately."""
+
+    def __init__(self) -> None:
+        self.s_per_px = _FIRST_GUESS
+        self._measured = False
+
+    def measured(self, px: int, seconds: float) -> None:
+        """Take a batch of tiles into account."""
+        now = seconds / px
+        weight = _SMOOTHING if self._measured else 1.0
+        self.s_per_px += weight * (now - self.s_per_px)
+        self._measured = True
+
+
+@dataclass(frozen=True, order=True)
+class _Entry:
+    """A picture that waits for a slot; the order is that of due times, then of arrival."""
+
+    due: float
+    number: int
+    ticket: Ticket = field(compare=False)
+    future: Future[Any] = field(compare=False)
+    work: Callable[[Ticket], Any] = field(compare=False)
+
+    def run(self) -> None:
+        """Work, so that the result or the error lands in the future."""
+        try:
+            self.ticket.check()
+            result = self.work(self.ticket)
+        except Exception as error:  # every error is the requester's answer, none ends the thread
+            known = refusal_of(error)
+            if known.code == "internal":
+                _LOG.error("a picture failed", exc_info=error)
+            self.future.set_exception(known)
+        else:
+            self.future.set_result(result)
+
+
+class Scheduler:
+    """Runs pictures on a few threads, the earliest due first.
+
+    A thread reads, enlarges and encodes one picture; their tiles meet in the `TileQueue`.
+    """
+
+    def __init__(self, settings: ServeSettings, speed: Speed) -> None:
+        self.settings, self.speed = settings, speed
+        self.draining = False
+        self._changed = threading.Condition()
+        self._waiting: list[_Entry] = []
+        self._running: set[Ticket] = set()
+        self._count = 0
+        for k in range(settings.slots):
+            threading.Thread(target=self._work, name=f"picture-{k}", daemon=True).start()
+
+    def submit(
+        self, cost: Cost, work: Callable[[Ticket], Any], deadline_s: float, job: bool = False
+    ) -> tuple[Ticket, Future[Any]]:
+        """Let a picture in; ``work`` is called on one of the threads when its turn comes.
+
+        Raises:
+            Refusal: ``draining``, or ``queue_full`` with the seconds until there is room. Jobs are
+                never refused for the work before them: they can wait.
+        """
+        now, own_s = time.monotonic(), cost.px * self.speed.s_per_px
+        due = now + own_s * (_JOB_PATIENCE if job else _PATIENCE)
+        ticket, future = Ticket(cost, due, now + deadline_s, job), Future[Any]()
+        with self._changed:
+            if self.draining:
+                raise stopping()
+            if not job:
+                self._check_wait(due)
+            self._count += 1
+            insort(self._waiting, _Entry(due, self._count, ticket, future, work))
+            self._changed.notify_all()
+        self.show_queue()
+        return ticket, future
+
+    def wait_s(self, due: float) -> float:
+        """Seconds of work before a picture that is due then."""
+        return sum(t.left_px for t in self._tickets() if t.due <= due) * self.speed.s_per_px
+
+    def show_queue(self) -> None:
+        """Tell Prometheus how many tiles are to be made."""
+        with self._changed:
+            tiles = sum(t.left_tiles for t in self._tickets())
+        metrics().queue_tiles.set(tiles)
+
+    def drain(self, grace_s: float) -> None:
+        """Let nobody in any more; what is not done after the grace time is refused.
+
+        Jobs that have not begun are refused at once: their record stays and they run after the next
+        start. Safe in a signal handler: the work is done on a thread.
+        """
+        threading.Thread(target=self._drain, args=(grace_s,), daemon=True).start()
+
+    def _drain(self, grace_s: float) -> None:
+        with self._changed:
+            self.draining = True
+            self._refuse([e for e in self._waiting if e.ticket.job])
+        time.sleep(grace_s)
+        with self._changed:
+            self._refuse(self._waiting)
+            for ticket in self._running:
+                ticket.stop(stopping())
+
+    def _refuse(self, entries: list[_Entry]) -> None:
+        self._waiting = [e for e in self._waiting if e not in entries]
+        for entry in entries:
+            entry.ticket.stop(stopping())
+            entry.future.set_exception(stopping())
+
+    def _tickets(self) -> list[Ticket]:
+        return [e.ticket for e in self._waiting] + list(self._running)
+
+    def _check_wait(self, due: float) -> None:
+        limit, wait = self.settings.max_wait_s, self.wait_s(due)
+        if wait > limit:
+            raise Refusal(
+                "queue_full",
+                f"{wait:.0f} s of work are before this picture, over the limit of {limit:g} s: "
+                f"ask again in {max(1, wait - limit):.0f} s",
+                retry_after_s=wait - limit,
+            )
+
+    def _work(self) -> None:
+        """A thread's life."""
+        while True:
+            with self._changed:
+                while (index := self._next()) is None:
+                    self._changed.wait(timeout=1)
+                entry = self._waiting.pop(index)
+                entry.ticket.started = time.monotonic()
+                self._running.add(entry.ticket)
+            entry.run()
+            with self._changed:
+                self._running.discard(entry.ticket)
+                self._changed.notify_all()
+            self.show_queue()
+
+    def _next(self) -> int | None:
+        """The earliest due for which there is room.
+
+        Small pictures may use every slot; the others leave one to them, jobs half of them, and the
+        results being made stay within ``active_px``. A large one that waits for room is not
+        overtaken by other large ones.
+        """
+        self._waiting = [e for e in self._waiting if not e.ticket.stopped]
+        blocked = False
+        for index, ticket in enumerate(e.ticket for e in self._waiting):
+            if self._is_small(ticket) and not ticket.job:
+                return index
+            if not blocked and self._has_room(ticket):
+                return index
+            blocked = blocked or not ticket.job
+        return None
+
+    def _has_room(self, ticket: Ticket) -> bool:
+        slots = self.settings.slots
+        large = [t for t in self._running if t.job or not self._is_small(t)]
+        if len(large) >= slots - 1:
+            return False
+        if ticket.job and sum(t.job for t in large) >= slots // 2:
+            return False
+        active_px = sum(t.cost.result_px for t in large)
+        return not large or active_px + ticket.cost.result_px <= self.settings.active_px
+
+    def _is_small(self, ticket: Ticket) -> bool:
+        return ticket.cost.px <= self.settings.small_px
+
+
+def stopping() -> Refusal:
+    """What is answered while the service is being stopped."""
+    return Refusal(
+        "draining", "the service is being stopped: ask again in a few seconds", retry_after_s=5
+    )

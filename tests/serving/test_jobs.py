@@ -1,0 +1,123 @@
+"""Jobs outlive the service, and do not outgrow their folder."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from serving.jobs import JobStore
+from serving.refusal import Refusal
+from tudsr.errors import SettingsError
+
+
+def store(folder, limit=5, limit_bytes=10_000, keep_s=60.0) -> JobStore:
+    return JobStore(folder, limit, limit_bytes, keep_s)
+
+
+def test_a_restart_keeps_the_finished_and_queues_the_rest(tmp_path):
+    first = store(tmp_path)
+    done, begun, failed = (first.add(b"picture", {"scale": 2}, 100) for _ in range(3))
+    first.running(done.id)
+    first.done(done.id, b"result", {"size": [4, 4]})
+    first.running(begun.id)
+    first.failed(failed.id, "truncated", "it is cut off")
+    first.close()
+    second = store(tmp_path)
+    assert second.get(done.id).state == "done"
+    assert second.result(done.id).read_bytes() == b"result"
+    assert [job.id for job in second.unfinished()] == [begun.id]
+    assert second.picture(begun.id).read_bytes() == b"picture"
+    assert second.get(begun.id).parameters == {"scale": 2}
+    assert second.get(failed.id).told == {"code": "truncated", "message": "it is cut off"}
+
+
+_KILLED = """
+import os, sys
+from pathlib import Path
+from serving.jobs import JobStore
+store = JobStore(Path(sys.argv[1]), 9, 10**6, 60)
+for k in range(3):
+    job = store.add(b"picture", {}, 100)
+    print(job.id, flush=True)
+    store.done(job.id, b"result", {})
+job = store.add(b"picture", {}, 100)
+store.result(job.id).write_bytes(b"half a res")  # killed before its row says that it is done
+print(job.id, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_kill_loses_no_finished_job(tmp_path):
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED, str(tmp_path)], capture_output=True, text=True
+    )
+    *done, begun = killed.stdout.split()
+    after = store(tmp_path)
+    assert len(done) == 3
+    for job in done:
+        assert after.get(job).state == "done"
+        assert after.result(job).read_bytes() == b"result"
+    assert [job.id for job in after.unfinished()] == [begun]
+
+
+def test_finished_jobs_expire_with_their_files(tmp_path):
+    kept = store(tmp_path, keep_s=0.05)
+    job = kept.add(b"picture", {}, 100)
+    kept.done(job.id, b"result", {})
+    assert kept.get(job.id).state == "done"
+    time.sleep(0.1)
+    with pytest.raises(Refusal) as caught:
+        kept.get(job.id)
+    assert caught.value.status == 404
+    kept.forget_old()
+    assert not kept.result(job.id).exists()
+    assert not kept.picture(job.id).exists()
+
+
+def test_the_folder_has_a_cap_that_counts_results_to_come(tmp_path):
+    small = store(tmp_path, limit_bytes=1000)
+    job = small.add(bytes(300), {}, 600)
+    with pytest.raises(Refusal) as caught:
+        small.add(bytes(50), {}, 60)
+    assert caught.value.code == "jobs_full"
+    assert "900 of 1,000" in str(caught.value)
+    small.done(job.id, bytes(10), {})
+    with pytest.raises(Refusal) as caught:
+        small.add(bytes(50), {}, 700)
+    assert 50 < caught.value.retry_after_s <= 60, "when the finished one expires"
+    small.add(bytes(50), {}, 60)
+
+
+def test_there_is_a_limit_of_unfinished_jobs(tmp_path):
+    few = store(tmp_path, limit=1)
+    job = few.add(b"picture", {}, 10)
+    with pytest.raises(Refusal, match="1 jobs are unfinished"):
+        few.add(b"picture", {}, 10)
+    few.delete(job.id)
+    few.add(b"picture", {}, 10)
+
+
+def test_a_job_is_its_owners_alone(tmp_path):
+    jobs = store(tmp_path)
+    job = jobs.add(b"picture", {}, 10, owner="a")
+    assert jobs.get(job.id, "a").id == job.id
+    for owner in ("b", ""):
+        with pytest.raises(Refusal, match="no such job"):
+            jobs.get(job.id, owner)
+
+
+def test_two_services_do_not_share_a_folder(tmp_path):
+    first = store(tmp_path)
+    with pytest.raises(SettingsError, match="TUDSR_SERVE_STATE"):
+        store(tmp_path)
+    first.close()
+    store(tmp_path)
+
+
+def test_a_result_of_a_deleted_job_is_dropped(tmp_path):
+    jobs = store(tmp_path)
+    job = jobs.add(b"picture", {}, 10)
+    jobs.delete(job.id)
+    jobs.done(job.id, b"result", {})
+    assert [p.name for p in tmp_path.iterdir() if p.suffix in (".in", ".out")] == []

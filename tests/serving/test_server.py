@@ -1,0 +1,120 @@
+"""The service as a process: BentoML's routes, the attacks on them, and how it ends."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+import uuid
+
+import pytest
+
+from tests.conftest import scene
+from tests.serving.conftest import Server
+from tests.serving.fakes import encoded, until
+
+
+def ask(server, path: str, body: bytes | None = None, kind: str = "image/png", method=None):
+    """(status, headers, body)"""
+    headers = {"Content-Type": kind} if body is not None else {}
+    request = urllib.request.Request(server.url + path, body, headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return answer.status, answer.headers, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read()
+
+
+def test_health_metrics_page_and_description_are_there(server):
+    assert ask(server, "/livez")[0] == ask(server, "/readyz")[0] == 200
+    assert b"Drop a picture here" in ask(server, "/")[2]
+    assert json.loads(ask(server, "/openapi.json")[2])["openapi"] == "3.1.0"
+    ask(server, "/v1/upscale?scale=2", encoded(scene(1, 24)))
+    ask(server, "/v1/upscale?scale=99", encoded(scene(1, 24)))
+    told = ask(server, "/metrics")[2].decode()
+    assert "bentoml_service_request" in told
+    assert 'tudsr_requests_total{route="/v1/upscale",status="200"} 1.0' in told
+    assert 'tudsr_refusals_total{reason="bad_setting"} 1.0' in told
+    assert 'tudsr_queue_seconds_count{size="s"} 1.0' in told
+    assert 'tudsr_compute_seconds_count{size="s"} 1.0' in told
+    assert "tudsr_queue_tiles 0.0" in told
+    assert 'tudsr_model_info{bundle="' in told
+    assert float(told.split("\ntudsr_memory_bytes ")[1].split()[0]) > 1e8
+
+
+class Bomb:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/vnd.bentoml+pickle", "application/octet-stream", "image/png"]
+)
+@pytest.mark.parametrize("path", ["/v1/upscale", "/v1/jobs", "/", "/schema.json", "/tudsr"])
+def test_a_pickled_body_is_never_unpickled(server, tmp_path, kind, path):
+    import pickle
+
+    trap = tmp_path / "executed"
+    status, _, _ = ask(server, path, pickle.dumps(Bomb(trap)), kind)
+    assert status in (202, 404, 405, 415)
+    assert not trap.exists()
+
+
+def test_an_address_in_a_form_is_not_fetched(server, tmp_path):
+    import http.server
+
+    asked = []
+
+    class Inner(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(encoded(scene(1, 24)))
+
+    inner = http.server.HTTPServer(("127.0.0.1", 0), Inner)
+    threading.Thread(target=inner.serve_forever, daemon=True).start()
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(encoded(scene(1, 24)))
+    for url in (f"http://127.0.0.1:{inner.server_port}/metadata", f"file://{secret}", str(secret)):
+        for name in ('name="image"', 'name="image"; filename="a.png"'):
+            edge = uuid.uuid4().hex
+            head = f"--{edge}\r\nContent-Disposition: form-data; {name}\r\n\r\n"
+            body = f"{head}{url}\r\n--{edge}--\r\n".encode()
+            kind = f"multipart/form-data; boundary={edge}"
+            assert ask(server, "/v1/upscale", body, kind)[0] in (415, 422)
+    inner.shutdown()
+    assert asked == []
+
+
+def test_sigterm_finishes_what_runs_and_a_restart_goes_on_with_the_jobs(bundle, tmp_path):
+    command = [sys.executable, "-m", "tudsr", "serve", "--model", str(bundle)]
+    state = {"TUDSR_SERVE_STATE": str(tmp_path / "state"), "TUDSR_SERVE_GRACE_S": "20"}
+    answers = []
+    with Server(command, tmp_path / "log", **state) as first:
+        done = json.loads(ask(first, "/v1/jobs?scale=2", encoded(scene(1, 24)))[2])["id"]
+        until(lambda: json.loads(ask(first, f"/v1/jobs/{done}")[2])["state"] == "done")
+        small = encoded(scene(2, 120))
+        asking = threading.Thread(target=lambda: answers.append(ask(first, "/v1/upscale", small)))
+        asking.start()
+        long = [json.loads(ask(first, "/v1/jobs?scale=8", encoded(scene(3, 90)))[2])["id"]
+                for _ in range(3)]  # fmt: skip
+        until(lambda: b"} 1.0" in ask(first, "/metrics")[2])
+        time.sleep(0.3)
+        os.killpg(first.process.pid, signal.SIGTERM)
+        asking.join(60)
+        assert first.process.wait(60) is not None
+    assert [status for status, *_ in answers] == [200], "what was begun was finished"
+    with Server(command, tmp_path / "log2", **state) as second:
+        assert ask(second, f"/v1/jobs/{done}/result")[0] == 200
+        for job in long:
+            until(lambda j=job: json.loads(ask(second, f"/v1/jobs/{j}")[2])["state"] == "done", 90)
+            assert ask(second, f"/v1/jobs/{job}/result")[0] == 200
