@@ -267,6 +267,7 @@ def _told_in_headers(answer: Answer) -> dict[str, str]:
     return {
         "X-Tudsr-Model": answer.model,
         "X-Tudsr-Size": f"{width}x{height}",
+        "X-Tudsr-Seed": "none",
         "X-Tudsr-Queue-Seconds": f"{answer.queue_s:.3f}",
         "X-Tudsr-Compute-Seconds": f"{answer.compute_s:.3f}",
         "X-Tudsr-Encode-Seconds": f"{answer.encode_s:.3f}",

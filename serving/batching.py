@@ -31,13 +31,17 @@ class _Request:
     runtime: TileRuntime
     image: Tile
     stage: int
+    full_precision: bool
     ticket: Ticket
     result: Future[Tile] = field(default_factory=Future[Tile])
 
     def joins(self, other: _Request) -> bool:
         """Whether both can go through the model at once."""
-        same = self.runtime is other.runtime and self.stage == other.stage
-        return same and self.image.shape == other.image.shape
+        return self.runtime is other.runtime and self._kind == other._kind
+
+    @property
+    def _kind(self) -> tuple[object, ...]:
+        return self.stage, self.full_precision, self.image.shape
 
 
 class TileQueue:
@@ -54,14 +58,21 @@ class TileQueue:
         self._waiting: list[_Request] = []
         threading.Thread(target=self._work, name="tiles", daemon=True).start()
 
-    def restore(self, runtime: TileRuntime, image: Tile, stage: int, ticket: Ticket) -> Tile:
+    def restore(
+        self,
+        runtime: TileRuntime,
+        image: Tile,
+        stage: int,
+        ticket: Ticket,
+        full_precision: bool = False,
+    ) -> Tile:
         """Wait for a tile's turn and for its result.
 
         Raises:
             Refusal: its picture was stopped.
         """
         ticket.check()
-        request = _Request(runtime, image, stage, ticket)
+        request = _Request(runtime, image, stage, full_precision, ticket)
         with self._changed:
             self._waiting.append(request)
             self._changed.notify()
@@ -88,7 +99,8 @@ class TileQueue:
     def _compute(self, batch: list[_Request]) -> None:
         first, start = batch[0], time.monotonic()
         try:
-            restored = first.runtime.restore_batch([r.image for r in batch], first.stage)
+            images = [request.image for request in batch]
+            restored = first.runtime.restore_batch(images, first.stage, first.full_precision)
         except Exception as error:  # each picture gets it; the thread lives on
             for request in batch:
                 request.result.set_exception(error)
@@ -108,10 +120,12 @@ class SharedRuntime:
         self.queue, self.runtime, self.ticket = queue, runtime, ticket
         self.size_multiple = runtime.size_multiple
 
-    def restore(self, image: Tile, stage: int) -> Tile:
+    def restore(self, image: Tile, stage: int, full_precision: bool = False) -> Tile:
         """As the runtime itself; raises a `Refusal` when the picture is to stop."""
-        return self.queue.restore(self.runtime, image, stage, self.ticket)
+        return self.queue.restore(self.runtime, image, stage, self.ticket, full_precision)
 
-    def restore_batch(self, images: Sequence[Tile], stage: int) -> list[Tile]:
+    def restore_batch(
+        self, images: Sequence[Tile], stage: int, full_precision: bool = False
+    ) -> list[Tile]:
         """One after the other: a picture takes its turns like any other."""
-        return [self.restore(image, stage) for image in images]
+        return [self.restore(image, stage, full_precision) for image in images]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from serving.batching import SharedRuntime, TileQueue
 from serving.metrics import metrics, size_class
-from serving.parameters import DEFAULT_SCALE, Parameters
+from serving.parameters import Parameters
 from serving.refusal import Refusal
 from serving.scheduler import Scheduler, Speed
 from serving.settings import ServeSettings
@@ -122,8 +122,7 @@ class Engine:
         """
         header = read_header(data, self.settings.max_input_px)
         how = self._settings(self.model, asked)
-        scale = asked.scale or DEFAULT_SCALE
-        cost = cost_of(header.size, scale, how, self.model.runtime.size_multiple)
+        cost = cost_of(header.size, asked.target, how, self.model.runtime.size_multiple)
         if cost.result_px > self.settings.max_output_px:
             raise ImageError(
                 "too_large",
@@ -141,12 +140,11 @@ class Engine:
         """
         model, start = self.model, time.monotonic()
         picture = read_image(data, self.settings.max_input_px)
-        scale = asked.scale or DEFAULT_SCALE
         chosen = asked.encoder or (picture.format if picture.format in MEDIA_TYPES else "PNG")
-        size = round(picture.size[0] * scale), round(picture.size[1] * scale)
+        size = asked.target.size(*picture.size)
         see_through = picture.alpha is not None and bool(picture.alpha.min() < 1)
         check_fits(chosen, *size, transparent=see_through)
-        result = self._enlarged(model, picture, scale, asked, ticket).signed(model.name)
+        result = self._enlarged(model, picture, asked, ticket).signed(model.name)
         made = time.monotonic()
         encoded = encode_image(result, chosen, asked.quality, asked.png_level)
         done = time.monotonic()
@@ -162,11 +160,13 @@ class Engine:
         )
 
     def _enlarged(
-        self, model: Model, picture: Picture, scale: float, asked: Parameters, ticket: Ticket
+        self, model: Model, picture: Picture, asked: Parameters, ticket: Ticket
     ) -> Picture:
         runtime = SharedRuntime(self.tiles, model.runtime, ticket)
-        upscaler = Upscaler(runtime, self._settings(model, asked), ticket.progress)
-        return upscaler.upscale_picture(picture, scale)
+        upscaler = Upscaler(runtime, self._settings(model, asked))
+        return upscaler.upscale_picture(
+            picture, asked.target, fidelity=asked.fidelity, progress=ticket.progress
+        )
 
     def _settings(self, model: Model, asked: Parameters) -> UpscaleSettings:
         own = model.manifest.upscale
@@ -216,7 +216,7 @@ class Engine:
         ticket = Ticket(cost, now, now + 600)
         grey = Picture(np.full((side, side, 3), 0.5, np.float32))
         for _ in range(2):  # the first run's time says little about the next ones
-            self._enlarged(model, grey, 4, Parameters(), ticket)
+            self._enlarged(model, grey, Parameters(), ticket)
 
 
 def _batch_px(device: str) -> int:

@@ -40,6 +40,7 @@ _NUMBER = {"type": "number"}
 _PICTURE_HEADERS = {
     "X-Tudsr-Model": "name, version and hash of the model",
     "X-Tudsr-Size": "WIDTHxHEIGHT of the result",
+    "X-Tudsr-Seed": "none: nothing is drawn at random",
     "X-Tudsr-Queue-Seconds": "waited before the work",
     "X-Tudsr-Compute-Seconds": "decoding and enlarging",
     "X-Tudsr-Encode-Seconds": "encoding",

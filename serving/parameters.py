@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -11,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from tudsr.errors import SettingsError
 from tudsr.images.write import PNG_LEVEL, QUALITY
 from tudsr.upscale.cascade import MAX_SCALE, MIN_SCALE
+from tudsr.upscale.target import Target
 
 DEFAULT_SCALE = 4.0
+_MAX_SIDE_PX = 1_000_000
 
 
 class Parameters(BaseModel):
@@ -25,6 +28,24 @@ class Parameters(BaseModel):
         ge=MIN_SCALE,
         le=MAX_SCALE,
         description=f"total ratio; {DEFAULT_SCALE:g} where no size is asked for",
+    )
+    width: int | None = Field(
+        default=None, ge=1, le=_MAX_SIDE_PX, description="of the result, pixels"
+    )
+    height: int | None = Field(
+        default=None,
+        ge=1,
+        le=_MAX_SIDE_PX,
+        description="of the result, pixels; with a width: the box that it fits in",
+    )
+    longest: int | None = Field(
+        default=None, ge=1, le=_MAX_SIDE_PX, description="longer side of the result, pixels"
+    )
+    megapixels: float | None = Field(
+        default=None, gt=0, le=10_000, description="of the result, width x height / 10⁶"
+    )
+    fidelity: float = Field(
+        default=1, ge=0, le=1, description="0, most faithful, to 1, most generated"
     )
     format: Literal["png", "jpeg", "webp", "tiff"] | None = Field(
         default=None, description="of the result; unless given, the picture's own, else png"
@@ -45,6 +66,16 @@ class Parameters(BaseModel):
     def _names(cls, value: object) -> object:
         name = value.lower() if isinstance(value, str) else value
         return {"jpg": "jpeg", "tif": "tiff"}.get(name, name) if isinstance(name, str) else name
+
+    @property
+    def target(self) -> Target:
+        """The size asked for, x4 where none is.
+
+        Raises:
+            SettingsError: sizes that contradict each other.
+        """
+        sizes = {f.name: getattr(self, f.name) for f in fields(Target)}
+        return Target(**sizes) if any(sizes.values()) else Target(scale=DEFAULT_SCALE)
 
     @property
     def encoder(self) -> str | None:
@@ -94,11 +125,9 @@ def _remedy(name: str) -> str:
     if "enum" in schema:
         return f"give one of {', '.join(map(str, schema['enum']))}"
     kind = "a whole number" if schema["type"] == "integer" else "a number"
-    low, high = schema.get("minimum"), schema.get("maximum")
-    if high is None:
-        bound = f"of at least {low:g}" if low is not None else "above 0"
-        return f"give {kind} {bound}"
-    return f"give {kind} from {low:g} to {high:g}"
+    low = f"from {schema['minimum']:g}" if "minimum" in schema else "above 0"
+    high = f" to {schema['maximum']:g}" if "maximum" in schema else ""
+    return f"give {kind} {low}{high}"
 
 
 def _unknown(name: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from serving.refusal import Refusal
 from tudsr.profile import UpscaleSettings
 from tudsr.upscale.cascade import pass_sizes, split_scale
+from tudsr.upscale.target import Target
 from tudsr.upscale.tiles import plan_tiles
 
 
@@ -26,9 +27,17 @@ class Cost:
     result_px: int
 
 
-def cost_of(size: tuple[int, int], scale: float, how: UpscaleSettings, multiple: int) -> Cost:
-    """The cost of enlarging a picture of (height, width) by ``scale``, from its size alone."""
-    sizes = pass_sizes(*size, split_scale(scale))
+def cost_of(
+    size: tuple[int, int], target: Target | float, how: UpscaleSettings, multiple: int
+) -> Cost:
+    """The cost of enlarging a picture of (height, width), from its size alone.
+
+    Raises:
+        SettingsError: a target out of reach for a picture of this size.
+    """
+    goal = Target.of(target)
+    sizes = pass_sizes(*size, split_scale(goal.ratio(*size)))
+    sizes[-1] = goal.size(*size)
     plans = [plan_tiles(*s, how.tile_px, how.overlap_px, multiple, how.floor_px) for s in sizes]
     px = sum(t.rows.padded * t.columns.padded for plan in plans for t in plan)
     return Cost(sum(map(len, plans)), px, sizes[-1][0] * sizes[-1][1])

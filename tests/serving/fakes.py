@@ -18,10 +18,10 @@ class FakeRuntime:
         self.gate.set()
         self.entered = False
 
-    def restore(self, image, stage):
+    def restore(self, image, stage, full_precision=False):
         return self.restore_batch([image], stage)[0]
 
-    def restore_batch(self, images, stage):
+    def restore_batch(self, images, stage, full_precision=False):
         self.entered = True
         self.gate.wait(30)
         time.sleep(self.seconds * len(images))

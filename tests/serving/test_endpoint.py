@@ -80,6 +80,26 @@ def test_the_client_chooses_format_level_and_colour(inside):
 
 
 @pytest.mark.parametrize(
+    ("query", "size"),
+    [("scale=1.5", (60, 36)), ("width=100", (100, 60)), ("height=90", (150, 90)),
+     ("longest=77", (77, 46)), ("width=100&height=48", (80, 48)), ("megapixels=0.01", (129, 77))],
+)  # fmt: skip
+def test_any_size_can_be_asked_for(inside, query, size):
+    answer = post(inside, encoded(scene(3, 40)[:24]), f"?{query}")
+    assert Image.open(io.BytesIO(answer.content)).size == size
+    assert answer.headers["X-Tudsr-Size"] == f"{size[0]}x{size[1]}"
+
+
+def test_at_fidelity_0_the_picture_itself_is_kept(inside):
+    data, far = encoded(scene(3, 40)), {}
+    for fidelity in (0, 1):
+        result = Image.open(io.BytesIO(post(inside, data, f"?scale=2&fidelity={fidelity}").content))
+        back = np.asarray(result.resize((40, 40), Image.Resampling.BOX), float)
+        far[fidelity] = np.abs(back - scene(3, 40)).mean()
+    assert far[0] < far[1]
+
+
+@pytest.mark.parametrize(
     ("body", "query", "status", "code"),
     [
         (b"this is text", "", 415, "not_an_image"),
@@ -91,6 +111,9 @@ def test_the_client_chooses_format_level_and_colour(inside):
         (encoded(scene(0, 32)), "?scale=2&scale=4", 422, "bad_setting"),
         (encoded(scene(0, 32)), "?sclae=2", 422, "bad_setting"),
         (encoded(scene(0, 32)), "?format=bmp", 422, "bad_setting"),
+        (encoded(scene(0, 32)), "?scale=2&width=64", 422, "bad_setting"),
+        (encoded(scene(0, 32)), "?width=5000", 422, "bad_setting"),
+        (encoded(scene(0, 32)), "?fidelity=2", 422, "bad_setting"),
         (encoded(scene(0, 32)), "?deadline_s=1e9", 422, "bad_setting"),
         (encoded(np.zeros((1, 1, 3), np.uint8)), "", 422, "too_small"),
         (encoded(np.zeros((400, 400, 3), np.uint8)), "?scale=16", 413, "too_large"),
