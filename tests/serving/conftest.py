@@ -22,7 +22,7 @@ from serving.jobs import JobStore
 from serving.settings import ServeSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 120
+START_S = 240
 
 
 class Server:
