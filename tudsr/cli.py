@@ -17,7 +17,7 @@ from tudsr.model.commands import app as base_app
 from tudsr.release.commands import models, promote, rollback
 from tudsr.release.status import status
 from tudsr.train.commands import app as train_app
-from tudsr.upscale.commands import upscale
+from tudsr.upscale.commands import compare, upscale
 
 app = typer.Typer(
     name="tudsr",
@@ -26,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(upscale)
+app.command()(compare)
 app.command()(evaluate)
 app.add_typer(train_app, name="train")
 app.add_typer(data_app, name="data")

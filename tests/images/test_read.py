@@ -12,8 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from tudsr.errors import ImageError
+from tudsr.images.formats import sample_bits
 from tudsr.images.read import read_header, read_image
 
 RNG = np.random.default_rng(0)
@@ -167,6 +169,66 @@ def test_a_grey_profile_becomes_srgb(depth):
     picture = read_image(data)
     assert picture.icc is None
     assert picture.pixels.mean() == pytest.approx(0.5371, abs=0.004)
+
+
+@pytest.mark.parametrize("fmt", ["AVIF", "HEIF"])
+def test_phone_formats_are_read_with_alpha_profile_and_metadata(fmt):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    pixels = np.zeros((32, 48, 4), np.uint8)
+    pixels[:16, :, 0], pixels[:, :24, 3] = 200, 255
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    data = stored(Image.fromarray(pixels), fmt, quality=100, exif=exif, icc_profile=SRGB)
+    picture = read_image(data)
+    assert (picture.format, picture.icc, picture.depth) == (fmt, SRGB, 8)
+    assert np.abs(picture.alpha - pixels[:, :, 3] / 255).mean() < 0.02
+    kept = Image.Exif()
+    kept.load(picture.exif)
+    assert kept[0x010F] == "Maker"
+
+
+def test_ten_bits_are_not_cut_to_eight_unasked():
+    pillow_heif = pytest.importorskip("pillow_heif")
+    deep, stream = pillow_heif.from_bytes("RGB;16", (32, 32), bytes(32 * 32 * 6)), io.BytesIO()
+    deep.save(stream, bit_depth=10)
+    assert code_of(stream.getvalue()) == "unsupported_mode"
+    avif = stored(Image.fromarray(rgb(32, 32)), "AVIF")
+    at = avif.find(b"av1C") + 6
+    assert sample_bits(avif, "AVIF") == 8
+    assert sample_bits(avif[:at] + bytes([avif[at] | 0x40]) + avif[at + 1 :], "AVIF") == 10
+
+
+def test_heic_without_its_package_says_what_to_install(monkeypatch):
+    from tudsr.images import formats
+
+    monkeypatch.setattr(formats, "find_spec", lambda _: None)
+    formats.readable.cache_clear()
+    with pytest.raises(ImageError, match=r"pip install 'tudsr\[heic\]'"):
+        read_image(bytes(4) + b"ftypheic" + bytes(100))
+    formats.readable.cache_clear()
+
+
+@pytest.mark.parametrize("fmt", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_xmp_is_kept_and_its_turn_is_taken_out(fmt):
+    packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6">\xc3\xa9</x:xmpmeta>'
+    text = PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", packet.decode())
+    options = {"PNG": {"pnginfo": text}, "TIFF": {"tiffinfo": {700: packet}}}
+    data = stored(Image.fromarray(rgb(32, 32)), fmt, **options.get(fmt, {"xmp": packet}))
+    kept = packet.replace(b'"6"', b'"1"')
+    if fmt == "TIFF":  # which Pillow turns upright itself
+        kept = packet.replace(b'tiff:Orientation="6"', b"")
+    assert read_image(data).xmp == kept
+
+
+def test_a_resolution_is_kept_and_an_impossible_one_is_not():
+    assert read_image(stored(Image.fromarray(rgb()), "JPEG", dpi=(300, 150))).dpi == (300, 150)
+    assert read_image(stored(Image.fromarray(rgb()), "JPEG")).dpi is None
+    nothing = stored(Image.fromarray(rgb()), "TIFF", dpi=(300, 300))
+    at = nothing.find(struct.pack("<HHL", 282, 5, 1))
+    where = struct.unpack_from("<L", nothing, at + 8)[0]
+    assert read_image(nothing[:where] + bytes(8) + nothing[where + 8 :]).dpi is None
 
 
 def test_cmyk_is_refused_without_a_profile_and_with_a_wrong_one():

@@ -13,8 +13,16 @@ from PIL import Image, ImageCms
 from tudsr.errors import ImageError
 from tudsr.images.picture import Picture
 from tudsr.images.read import read_image
-from tudsr.images.write import check_fits, encode_image, format_of, write_image
+from tudsr.images.write import (
+    check_fits,
+    encode_image,
+    encode_rows,
+    format_of,
+    write_image,
+    write_rows,
+)
 
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r:RDF tiff:Orientation="1"/></x:xmpmeta>'
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
@@ -25,7 +33,7 @@ def random_picture(depth=8, alpha=False, height=20, width=30) -> Picture:
     exif = Image.Exif()
     exif[271], exif[0x8769], exif[0x8825] = "Maker", {36867: "2020:01:01 00:00:00"}, {1: "N"}
     return Picture(samples[:, :, :3], samples[:, :, 3] if alpha else None, depth, ICC,
-                   exif.tobytes())  # fmt: skip
+                   exif.tobytes(), XMP, (300.0, 150.0))  # fmt: skip
 
 
 @pytest.mark.parametrize("fmt", ["PNG", "TIFF"])
@@ -41,7 +49,7 @@ def test_lossless_round_trip_keeps_everything(fmt, depth, alpha):
     assert (back.depth, back.icc, back.format) == (depth, ICC, fmt)
 
 
-@pytest.mark.parametrize("fmt", ["PNG", "TIFF", "JPEG", "WEBP"])
+@pytest.mark.parametrize("fmt", ["PNG", "TIFF", "JPEG", "WEBP", "AVIF"])
 @pytest.mark.parametrize("depth", [8, 16])
 def test_profile_and_metadata_survive_every_format(fmt, depth):
     data = encode_image(random_picture(depth).signed("tudsr, x8"), fmt)
@@ -52,6 +60,45 @@ def test_profile_and_metadata_survive_every_format(fmt, depth):
         assert (exif[0x0131], exif[271]) == ("tudsr, x8", "Maker")
         assert exif.get_ifd(0x8769)[36867] == "2020:01:01 00:00:00"
         assert exif.get_ifd(0x8825)[1] == "N"
+        if fmt in ("PNG", "TIFF", "JPEG"):  # the others have no place for it
+            assert image.info["dpi"] == pytest.approx((300, 150), abs=0.02)
+    assert read_image(data).xmp == XMP
+
+
+def test_stripped_keeps_the_profile_alone():
+    data = encode_image(random_picture().stripped(), "PNG")
+    back = read_image(data)
+    assert (back.exif, back.xmp, back.dpi) == (None, None, None)
+    assert back.icc == ICC
+
+
+@pytest.mark.parametrize("fmt", ["PNG", "TIFF"])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_bytes_do_not_depend_on_the_groups_of_rows_and_other_programs_read_them(fmt, depth):
+    import cv2
+
+    picture = random_picture(depth, height=150)
+    rows = picture.pixels
+    made = io.BytesIO()
+    encode_rows((rows[i : i + 64] for i in (0, 64, 128)), (150, 30), picture, fmt, made)
+    assert made.getvalue() == encode_image(picture, fmt)
+    theirs = cv2.imdecode(np.frombuffer(made.getvalue(), np.uint8), cv2.IMREAD_UNCHANGED)
+    top = 2**depth - 1
+    np.testing.assert_array_equal(theirs[:, :, ::-1], np.rint(rows * top))
+
+
+def test_rows_that_break_off_leave_what_was_there(tmp_path):
+    target = tmp_path / "out.png"
+    target.write_bytes(b"old")
+
+    def broken():
+        yield np.zeros((4, 30, 3), np.float32)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_rows(broken(), (20, 30), random_picture(), target)
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_a_16_bit_tiff_is_what_opencv_reads():

@@ -14,7 +14,7 @@ from tudsr.evaluate.metrics import psnr_y, ssim_y
 from tudsr.evaluate.niqe import BLOCK_PX, niqe
 from tudsr.images.read import read_image
 from tudsr.upscale.chosen import ChosenModel
-from tudsr.upscale.files import Job, Outcome, upscale_folder
+from tudsr.upscale.files import Job, Outcome, attempt
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 # RealSR's and DRealSR's files say in their names which side of a pair they are.
@@ -95,7 +95,8 @@ def enlarge_all(
     """
     jobs = [Job(picture.lr, out / f"{picture.lr.stem}.png") for picture in pictures]
     failed: list[str] = []
-    for outcome in upscale_folder(jobs, chosen):
+    for job in jobs:
+        outcome = attempt(job, chosen)
         report(outcome)
         if outcome.error is not None:
             failed.append(f"{outcome.job.source}: {outcome.error}")

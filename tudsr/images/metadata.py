@@ -1,8 +1,9 @@
-"""EXIF worth keeping, and colour profiles that three RGB channels cannot carry."""
+"""EXIF, XMP and resolution, and colour profiles that three RGB channels cannot carry."""
 
 from __future__ import annotations
 
 import io
+import re
 import struct
 from typing import Any, cast
 
@@ -15,6 +16,9 @@ from tudsr.errors import ImageError
 # Description, make, model, resolution (282, 283, 296), software, date, artist, copyright. Tags of
 # the storage layout, such as a TIFF's strips, would describe the old file, not the new one.
 _DESCRIPTIVE = (270, 271, 272, 282, 283, 296, 305, 306, 315, 33432)
+# As an attribute or as an element.
+_XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:\s*=\s*["']|>\s*))[2-8]""")
+_MAX_DPI = 65535
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, struct.error, KeyError, IndexError)
 
@@ -37,6 +41,25 @@ def kept_exif(image: Image.Image) -> bytes | None:
         return kept.tobytes() if len(kept) else None
     except _UNREADABLE:
         return None
+
+
+def kept_xmp(image: Image.Image) -> bytes | None:
+    """The XMP packet of a decoded image, its orientation set to upright: the turn is applied."""
+    packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
+    if isinstance(packet, str):
+        packet = packet.encode("utf-8")
+    if not isinstance(packet, bytes) or not packet:
+        return None
+    return _XMP_ORIENTATION.sub(rb"\g<1>1", packet)
+
+
+def kept_dpi(image: Image.Image) -> tuple[float, float] | None:
+    """The resolution in dots an inch; None where there is none, or one that cannot be."""
+    try:
+        across, down = (float(value) for value in image.info["dpi"])
+    except (*_UNREADABLE, ZeroDivisionError):
+        return None
+    return (across, down) if 1 <= across <= _MAX_DPI and 1 <= down <= _MAX_DPI else None
 
 
 def profile_space(icc: bytes | None) -> bytes:

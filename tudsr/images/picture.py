@@ -21,7 +21,10 @@ class Picture:
         depth: bits per channel of the source, 8 or 16.
         icc: ICC profile of the pixels, or None (sRGB is meant).
         exif: EXIF block as `PIL.Image.Exif.tobytes` makes it, without an orientation, or None.
-        format: what it was read from: ``JPEG``, ``PNG``, ``WEBP``, ``TIFF``, ``GIF`` or ``BMP``.
+        xmp: XMP packet, its orientation set to upright, or None.
+        dpi: horizontal and vertical resolution, dots an inch, or None.
+        format: what it was read from: ``JPEG``, ``PNG``, ``WEBP``, ``TIFF``, ``GIF``,
+            ``BMP``, ``AVIF`` or ``HEIF``.
     """
 
     pixels: NDArray[np.float32]
@@ -29,12 +32,18 @@ class Picture:
     depth: int = 8
     icc: bytes | None = None
     exif: bytes | None = None
+    xmp: bytes | None = None
+    dpi: tuple[float, float] | None = None
     format: str = "PNG"
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width, pixels."""
         return self.pixels.shape[0], self.pixels.shape[1]
+
+    def stripped(self) -> Picture:
+        """A copy without EXIF, XMP and resolution; the colour profile stays, as colours need it."""
+        return replace(self, exif=None, xmp=None, dpi=None)
 
     def signed(self, software: str) -> Picture:
         """A copy whose EXIF names ``software`` as its maker (tag Software, 0x0131)."""

@@ -14,16 +14,20 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from tudsr.errors import ImageError
-from tudsr.images.metadata import grey_to_srgb, kept_exif, profile_space, srgb_from_cmyk
+from tudsr.images.formats import KNOWN, looks_like_a_picture, missing, readable, sample_bits
+from tudsr.images.metadata import (
+    grey_to_srgb,
+    kept_dpi,
+    kept_exif,
+    kept_xmp,
+    profile_space,
+    srgb_from_cmyk,
+)
 from tudsr.images.picture import Picture
 
 MAX_PIXELS = 100_000_000
 MIN_SIDE_PX = 8
 
-# Pillow identifies just these: fewer decoders are fewer ways to be attacked.
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")
-_KNOWN = "JPEG, PNG, WebP, TIFF, GIF or BMP"
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*", b"GIF8")
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, LookupError, TypeError)
 _MODES_8 = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "CMYK")
 _MODES_16 = ("I;16", "I;16B", "RGB", "RGBA", "RGBX")
@@ -34,11 +38,11 @@ Image.MAX_IMAGE_PIXELS = None
 
 
 def read_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Decode a JPEG, PNG, WebP, TIFF, GIF or BMP picture, upright, with what belongs to it.
+    """Decode a picture of a known format (`formats`), upright, with what belongs to it.
 
     8 and 16 bits a sample, grey, palette, RGB and transparency are kept; CMYK and grey with a
-    profile of their own become sRGB. EXIF keeps its descriptive tags, not its thumbnail; XMP, IPTC
-    and unreadable EXIF are left out.
+    profile of their own become sRGB. EXIF keeps its descriptive tags, not its thumbnail; XMP and
+    resolution are kept, IPTC and unreadable EXIF left out.
 
     Args:
         source: a file, or its contents.
@@ -52,18 +56,18 @@ def read_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     name = "the picture" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else _contents(Path(source), max_pixels)
     if not data:
-        raise ImageError("empty", f"{name} is empty (0 bytes): give a {_KNOWN} picture")
+        raise ImageError("empty", f"{name} is empty (0 bytes): give a {KNOWN} picture")
     with _opened(data, name) as image:
         _check_header(image, name, max_pixels)
         deep = _is_16_bit(data, image, name)
         _decode(image, name)
         samples, icc = _samples(data, image, deep, name)
         samples = _upright(samples, _orientation(image))
-        exif = kept_exif(image)
+        exif, xmp, dpi = kept_exif(image), kept_xmp(image), kept_dpi(image)
         fmt = "JPEG" if image.format == "MPO" else str(image.format)
     pixels = np.ascontiguousarray(samples[:, :, :3])
     alpha = np.ascontiguousarray(samples[:, :, 3]) if samples.shape[2] == 4 else None
-    return Picture(pixels, alpha, 16 if deep else 8, icc, exif, fmt)
+    return Picture(pixels, alpha, 16 if deep else 8, icc, exif, xmp, dpi, fmt)
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
     """
     name = "the picture"
     if not data:
-        raise ImageError("empty", f"{name} is empty (0 bytes): give a {_KNOWN} picture")
+        raise ImageError("empty", f"{name} is empty (0 bytes): give a {KNOWN} picture")
     with _opened(data, name) as image:
         _check_header(image, name, max_pixels)
         _is_16_bit(data, image, name)
@@ -107,7 +111,7 @@ def _contents(path: Path, max_pixels: int) -> bytes:
     if not path.exists():
         raise ImageError("not_found", f"no file {path}: check the path")
     if not path.is_file():
-        raise ImageError("not_readable", f"{path} is not a file: give a {_KNOWN} picture")
+        raise ImageError("not_readable", f"{path} is not a file: give a {KNOWN} picture")
     try:
         # A stored picture takes at most 8 bytes a pixel; twice that leaves room for metadata.
         if path.stat().st_size > max(16 * max_pixels, 1 << 24):
@@ -125,11 +129,13 @@ def _contents(path: Path, max_pixels: int) -> bytes:
 
 def _opened(data: bytes, name: str) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        return Image.open(io.BytesIO(data), formats=readable())
     except _DAMAGED:
-        if data.startswith(_SIGNATURES):
+        if (remedy := missing(data)) is not None:
+            raise ImageError("not_an_image", f"{name} {remedy}") from None
+        if looks_like_a_picture(data):
             raise ImageError("truncated", _damaged(name, "its header cannot be read")) from None
-        raise ImageError("not_an_image", f"{name} is not a {_KNOWN} picture: convert it") from None
+        raise ImageError("not_an_image", f"{name} is not a {KNOWN} picture: convert it") from None
 
 
 def _check_header(image: Image.Image, name: str, max_pixels: int) -> None:
@@ -173,7 +179,9 @@ def _header_bits(data: bytes, image: Image.Image) -> int:
     """Bits a sample. A PNG has them at byte 24, in IHDR, which is always its first chunk."""
     if image.format == "PNG":
         return data[24]
-    return max(_tiff_tag(image, _BITS_PER_SAMPLE, (1,))) if image.format == "TIFF" else 8
+    if image.format == "TIFF":
+        return max(_tiff_tag(image, _BITS_PER_SAMPLE, (1,)))
+    return sample_bits(data, str(image.format))
 
 
 def _plain_tiff(image: Image.Image) -> bool:
@@ -209,7 +217,8 @@ def _samples(
 
 
 def _decoded_8(image: Image.Image) -> NDArray[np.float32]:
-    return _unit(np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB")))
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    return _unit(np.asarray(image if image.mode == mode else image.convert(mode)))
 
 
 def _decoded_16(data: bytes, image: Image.Image, name: str) -> NDArray[np.float32]:
@@ -227,7 +236,9 @@ def _decoded_16(data: bytes, image: Image.Image, name: str) -> NDArray[np.float3
 
 
 def _unit(samples: NDArray[Any]) -> NDArray[np.float32]:
-    return samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
+    unit = samples.astype(np.float32)
+    unit /= np.float32(np.iinfo(samples.dtype).max)
+    return unit
 
 
 def _orientation(image: Image.Image) -> int:

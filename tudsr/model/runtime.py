@@ -28,10 +28,18 @@ class TorchRuntime:
 
     Attributes:
         size_multiple: sides of a tile must be multiples of this many pixels.
+        seed: each tile's latent is drawn from the codec's distribution with it, as in training;
+            None takes the mode. A codec without a distribution draws nothing.
     """
 
-    def __init__(self, base: Base, adapters: dict[int, Path], settings: RuntimeSettings) -> None:
-        self.settings = settings
+    def __init__(
+        self,
+        base: Base,
+        adapters: dict[int, Path],
+        settings: RuntimeSettings,
+        seed: int | None = None,
+    ) -> None:
+        self.settings, self.seed = settings, seed
         self.device = pick_device(settings)
         self.size_multiple = base.size_multiple
         self.base = base.eval().requires_grad_(False)
@@ -71,15 +79,20 @@ class TorchRuntime:
         tensor = torch.from_numpy(pixels).to(self.device)
         tensor = tensor.contiguous(memory_format=torch.channels_last)
         with nullcontext() if full_precision else autocast(self.device, self.settings):
-            restored = self.base.restore(tensor, self.timesteps[stage])
+            restored = self.base.restore(tensor, self.timesteps[stage], self._draws())
         restored = restored.float()
         # Clamped, infinity would pass for white.
         restored = torch.where(restored.isfinite(), restored.clamp(0, 1), torch.nan)
         restored = restored.permute(0, 2, 3, 1).contiguous()
         return list(cast("NDArray[np.float32]", restored.cpu().numpy()))
 
+    def _draws(self) -> torch.Generator | None:
+        return None if self.seed is None else torch.Generator().manual_seed(self.seed)
 
-def load_runtime(bundle: Path, device: str = "auto", precision: str = "auto") -> TorchRuntime:
+
+def load_runtime(
+    bundle: Path, device: str = "auto", precision: str = "auto", seed: int | None = None
+) -> TorchRuntime:
     """The runtime of a released bundle (see ``tudsr.release.bundle``); hashes are checked."""
     from tudsr.release.bundle import base_folder, load_bundle
 
@@ -87,7 +100,7 @@ def load_runtime(bundle: Path, device: str = "auto", precision: str = "auto") ->
     folder = base_folder(bundle, manifest)
     settings = RuntimeSettings.model_validate({"device": device, "precision": precision})
     adapters = {stage: bundle / f"adapter{stage}.safetensors" for stage in (1, 2)}
-    return TorchRuntime(load_base_folder(folder), adapters, settings)
+    return TorchRuntime(load_base_folder(folder), adapters, settings, seed)
 
 
 def training_runtime(

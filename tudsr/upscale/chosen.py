@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tudsr.upscale.memory import default_budget
 from tudsr.upscale.target import Target
 
 if TYPE_CHECKING:
     from tudsr.profile import UpscaleSettings
     from tudsr.release.bundle import BundleManifest
+    from tudsr.release.locate import Located
     from tudsr.upscale.upscaler import Upscaler
 
 
@@ -25,6 +26,9 @@ class ChosenModel:
         fidelity: 0, most faithful, to 1, most generated.
         device: where it runs.
         precision: ``auto``, ``fp32`` or ``bf16``.
+        seed: of what is drawn; None draws nothing.
+        strip: leave EXIF, XMP and resolution out of the result.
+        memory_bytes: the most a picture may take beside the model; see `tudsr.upscale.memory`.
         changes: settings of ``upscale`` that replace the model's own, where not None.
     """
 
@@ -33,6 +37,9 @@ class ChosenModel:
     fidelity: float = 1.0
     device: str = "auto"
     precision: str = "auto"
+    seed: int | None = None
+    strip: bool = False
+    memory_bytes: int = field(default_factory=default_budget)
     changes: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def upscaler(self) -> Upscaler:
@@ -43,20 +50,25 @@ class ChosenModel:
         """Program, model and whatever else decides the result: skipping relies on it."""
         from importlib.metadata import version
 
-        bundle, how = self._bundle[1], self._settings
+        bundle, how = self._bundle, self._settings
+        numbered = f"{bundle.model_name} {self._located.version or ''}".strip()
         return (
-            f"tudsr {version('tudsr')}, model {bundle.model_name} {bundle.bundle_hash[:12]}, "
+            f"tudsr {version('tudsr')}, model {numbered} ({bundle.bundle_hash[:12]}), "
             f"{self.target}, fidelity {self.fidelity:g}, tile {how.tile_px}/{how.overlap_px}, "
-            f"colour {how.colour}, {self.precision}"
+            f"colour {how.colour}, {self.precision}, seed {self.seed}"
         )
 
     @cached_property
-    def _bundle(self) -> tuple[Path, BundleManifest]:
-        from tudsr.release.bundle import load_bundle
-        from tudsr.release.locate import locate_model
+    def _located(self) -> Located:
+        from tudsr.release.locate import locate
 
-        folder = locate_model(self.model)
-        return folder, load_bundle(folder, verify=False)  # the runtime checks every file
+        return locate(self.model)
+
+    @cached_property
+    def _bundle(self) -> BundleManifest:
+        from tudsr.release.bundle import load_bundle
+
+        return load_bundle(self._located.path, verify=False)  # the runtime checks every file
 
     @cached_property
     def _settings(self) -> UpscaleSettings:
@@ -67,9 +79,7 @@ class ChosenModel:
 
         changed = {name: value for name, value in self.changes.items() if value is not None}
         try:
-            return UpscaleSettings.model_validate(
-                {**self._bundle[1].upscale.model_dump(), **changed}
-            )
+            return UpscaleSettings.model_validate({**self._bundle.upscale.model_dump(), **changed})
         except ValidationError as error:
             first = error.errors()[0]
             raise SettingsError(
@@ -81,5 +91,5 @@ class ChosenModel:
         from tudsr.model.runtime import load_runtime
         from tudsr.upscale.upscaler import Upscaler
 
-        runtime = load_runtime(self._bundle[0], self.device, self.precision)
+        runtime = load_runtime(self._located.path, self.device, self.precision, self.seed)
         return Upscaler(runtime, self._settings)

@@ -1,18 +1,21 @@
-"""``tudsr upscale IN OUT``."""
+"""``tudsr upscale IN OUT`` and ``tudsr compare A B``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from tudsr.upscale.chosen import ChosenModel
 
 if TYPE_CHECKING:
-    from tudsr.upscale.files import Outcome
+    from tudsr.upscale.files import Job, Outcome
+    from tudsr.upscale.target import Target
+    from tudsr.upscale.upscaler import Note, Progress
+
+    Make = Callable[[Job, Progress, Note], Outcome]
 
 Colour = Literal["wavelet", "adain", "none"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -40,42 +43,82 @@ def upscale(
     precision: Annotated[
         Precision, typer.Option(help="of the model; auto is bf16 where it is faster")
     ] = "auto",
+    seed: Annotated[
+        int | None, typer.Option(help="draw latents instead of taking their mode, where they can")
+    ] = None,
+    memory: Annotated[
+        int | None,
+        typer.Option(min=128, help="MiB a picture may take beside the model [half of all]"),
+    ] = None,
+    strip: Annotated[
+        bool, typer.Option("--strip", help="leave out EXIF, XMP and resolution")
+    ] = False,
 ) -> None:
     """Enlarge a picture, or every picture in a folder.
 
     In a folder, sub-folders are kept, finished pictures are skipped, and broken ones are listed at
-    the end, with exit code 1.
+    the end, with exit code 1. Ctrl-C stops within a second; the same command goes on.
     """
-    from tudsr.upscale.files import plan_jobs, upscale_folder, upscale_one
+    from tudsr.upscale.files import FolderRun, plan_jobs
+    from tudsr.upscale.memory import default_budget
     from tudsr.upscale.target import Target
 
     sizes = (scale, width, height, longest, megapixels)
     wanted = Target(*sizes) if any(size is not None for size in sizes) else Target(scale=4)
-    jobs = plan_jobs(source, target)
     changes = {"colour": colour, "tile_px": tile, "overlap_px": overlap}
-    chosen = ChosenModel(model, wanted, fidelity, device, precision, changes)
-    with tile_bar() as progress:
-        if source.is_dir():
-            outcomes = list(upscale_folder(jobs, chosen, progress, _warn))
-        else:
-            outcomes = [upscale_one(jobs[0], chosen, progress, _warn)]
+    budget = memory * 2**20 if memory is not None else default_budget()
+    chosen = ChosenModel(model, wanted, fidelity, device, precision, seed, strip, budget, changes)
+    if source.is_dir():
+        run = FolderRun(source, target, chosen)
+        outcomes = _run(run.jobs, run.make, run.clean_up, wanted)
+    else:
+        outcomes = _run(plan_jobs(source, target), _one(chosen), lambda: None, wanted)
     _report(outcomes, chosen)
+
+
+def _one(chosen: ChosenModel) -> Make:
+    """Enlarges one picture whatever is at its target's place."""
+    from tudsr.upscale.files import upscale_one
+
+    return lambda job, progress, note: upscale_one(job, chosen, progress, note)
+
+
+def _run(
+    jobs: list[Job], make: Make, clean_up: Callable[[], None], wanted: Target
+) -> list[Outcome]:
+    """All jobs under their bars; a signal ends it with the shell's code for it."""
+    from tudsr.upscale.bars import bars
+    from tudsr.upscale.stopping import Stopped, stoppable
+
+    outcomes = list[Any]()
+    try:
+        with stoppable(clean_up), bars(jobs, wanted) as shown:
+            for job in jobs:
+                shown.begin(job)
+                outcomes.append(make(job, shown.tile, _warn))
+                shown.end(outcomes[-1])
+    except Stopped as stop:
+        clean_up()
+        done = f"{len(outcomes)} of {len(jobs)} pictures done; run it again to go on"
+        typer.secho(f"{stop}: {done}", fg="yellow", err=True)
+        raise typer.Exit(stop.code) from None
+    return outcomes
+
+
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="A", help="the picture before")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="the picture after")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the page")] = Path("compare.html"),
+) -> None:
+    """Write a page with a before/after slider; it needs nothing but itself."""
+    from tudsr.upscale.compare import write_comparison
+
+    write_comparison(before, after, out)
+    typer.echo(f"{out} ({out.stat().st_size / 1e6:.1f} MB)")
 
 
 def _warn(sentence: str) -> None:
     typer.secho(f"note: {sentence}", fg="yellow", err=True)
-
-
-@contextmanager
-def tile_bar() -> Generator[Callable[[int, int], None]]:
-    """A bar over the tiles of the current picture, on stderr, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("tiles", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _report(outcomes: list[Outcome], chosen: ChosenModel) -> None:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from tudsr.errors import ImageError, SettingsError
-from tudsr.images.read import read_image
-from tudsr.images.write import check_fits, format_of, write_image
+from tudsr.images.atomic import remove_leftovers
+from tudsr.images.read import MAX_PIXELS, read_image
+from tudsr.images.write import check_fits, format_of, is_see_through, write_rows
 from tudsr.upscale.chosen import ChosenModel
+from tudsr.upscale.manifest import Entry, Manifest, stamp
+from tudsr.upscale.memory import check_result, most_input_px
 from tudsr.upscale.upscaler import Note, Progress
 
-_READABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp")
-_UNWRITTEN = (".gif", ".bmp")
+_READABLE = (
+    *(".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif"),
+    *(_UNWRITTEN := (".gif", ".bmp", ".heic", ".heif")),
+)
 _SOFTWARE = 0x0131
 
 Sizes = tuple[tuple[int, int], tuple[int, int]]
@@ -51,7 +57,7 @@ class Outcome:
 def plan_jobs(source: Path, target: Path) -> list[Job]:
     """The jobs of a file, or of a folder with its sub-folders, in a fixed order.
 
-    A picture keeps its name; GIF and BMP, which are not written, get ``.png`` added.
+    A picture keeps its name; GIF, BMP and HEIC, which are not written, get ``.png`` added.
 
     Raises:
         ImageError: ``not_found``, ``empty``: a folder without pictures, or ``not_writable``.
@@ -76,43 +82,74 @@ def upscale_one(
         ImageError: the picture cannot be read, or the result cannot be written.
         SettingsError: the wanted size cannot be made of this picture.
     """
-    start = time.monotonic()
-    picture = read_image(job.source)
-    size = chosen.target.size(*picture.size)
-    transparent = picture.alpha is not None and bool(picture.alpha.min() < 1)
-    check_fits(format_of(job.target), *size, transparent=transparent)
-    try:
-        result = chosen.upscaler().upscale_picture(
-            picture, chosen.target, fidelity=chosen.fidelity, progress=progress, note=note
-        )
-        write_image(result.signed(chosen.signature()), job.target)
-    except MemoryError:
-        raise ImageError(
-            "too_large",
-            f"{size[1]} x {size[0]} pixels do not fit in memory: lower the scale or cut "
-            f"{job.source} in parts",
-        ) from None
-    return Outcome(job, (picture.size, result.size), time.monotonic() - start)
+    start, budget = time.monotonic(), chosen.memory_bytes
+    picture = read_image(job.source, min(MAX_PIXELS, most_input_px(budget)))
+    (height, width), fmt = chosen.target.size(*picture.size), format_of(job.target)
+    check_fits(fmt, height, width, transparent=is_see_through(picture))
+    check_result(budget, math.prod(picture.size), height * width, fmt)
+    like = picture.stripped() if chosen.strip else picture
+    upscaler = chosen.upscaler()
+    rows = upscaler.upscale_rows(
+        picture, chosen.target, fidelity=chosen.fidelity, progress=progress, note=note
+    )
+    with closing(rows):
+        write_rows(rows, (height, width), like.signed(chosen.signature()), job.target)
+    return Outcome(job, (picture.size, (height, width)), time.monotonic() - start)
 
 
-def upscale_folder(
-    jobs: list[Job], chosen: ChosenModel, progress: Progress | None = None, note: Note | None = None
-) -> Iterator[Outcome]:
-    """Each job in turn; results of the same model and scale are skipped, failures are reported.
+def attempt(
+    job: Job, chosen: ChosenModel, progress: Progress | None = None, note: Note | None = None
+) -> Outcome:
+    """As `upscale_one`, but what is there of the same model is skipped, and a failure is told.
 
-    A file at a target's place that was not made so is left alone: that job fails.
+    A file at the target's place that was not made so is left alone: the job fails.
     """
-    for job in jobs:
-        try:
-            if not job.target.exists():
-                yield upscale_one(job, chosen, progress, note)
-            elif _made_by(job.target) == chosen.signature():
-                yield Outcome(job, skipped=True)
-            else:
-                other = "another model, scale or program made it"
-                yield Outcome(job, error=f"{job.target} exists and {other}: remove it first")
-        except (ImageError, SettingsError) as error:
-            yield Outcome(job, error=str(error))
+    try:
+        if not job.target.exists():
+            return upscale_one(job, chosen, progress, note)
+        if _made_by(job.target) == chosen.signature():
+            return Outcome(job, skipped=True)
+    except (ImageError, SettingsError) as error:
+        return Outcome(job, error=str(error))
+    other = "another model, scale or program made it"
+    return Outcome(job, error=f"{job.target} exists and {other}: remove it first")
+
+
+class FolderRun:
+    """A folder's pictures with their manifest: interrupted and run again, it goes on.
+
+    What a killed process left half written is removed. A source that has changed since its result
+    was made is made anew.
+
+    Raises:
+        ImageError, SettingsError: as `plan_jobs`.
+    """
+
+    def __init__(self, source: Path, target: Path, chosen: ChosenModel) -> None:
+        self.source, self.target, self.chosen = source, target, chosen
+        self.jobs = plan_jobs(source, target)
+        self.manifest = Manifest(target)
+        self.clean_up()
+
+    def clean_up(self) -> None:
+        """Remove half-written files of ours."""
+        for folder in {job.target.parent for job in self.jobs}:
+            if folder.is_dir():
+                remove_leftovers(folder)
+
+    def make(self, job: Job, progress: Progress | None = None, note: Note | None = None) -> Outcome:
+        """Enlarge one of the jobs, or skip it, and note what became of it."""
+        name, now = job.source.relative_to(self.source).as_posix(), stamp(job.source)
+        known = self.manifest.entries.get(name)
+        if known is not None and known.error is None and known.stamp != now:
+            job.target.unlink(missing_ok=True)
+        outcome = attempt(job, self.chosen, progress, note)
+        if not outcome.skipped:
+            made_as = job.target.relative_to(self.target).as_posix()
+            signature = "" if outcome.error else self.chosen.signature()
+            seconds = round(outcome.seconds, 3)
+            self.manifest.add(Entry(name, made_as, now, signature, seconds, outcome.error))
+        return outcome
 
 
 def _folder_jobs(source: Path, target: Path) -> list[Job]:

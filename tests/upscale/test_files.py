@@ -1,0 +1,213 @@
+"""Files and folders at the keyboard: kept whole, gone on with, stopped within a second."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import scene
+from tudsr.errors import ImageError, SettingsError
+from tudsr.images.read import read_image
+from tudsr.profile import UpscaleSettings
+from tudsr.upscale import canvas
+from tudsr.upscale.chosen import ChosenModel
+from tudsr.upscale.files import FolderRun, Job, upscale_one
+from tudsr.upscale.manifest import NAME, Manifest
+from tudsr.upscale.target import Target
+from tudsr.upscale.upscaler import Upscaler
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = UpscaleSettings(tile_px=64, overlap_px=16)
+
+
+class Same:
+    size_multiple = 16
+
+    def restore(self, image, stage, full_precision=False):
+        return image
+
+
+class Chosen(ChosenModel):
+    """A model that changes nothing, so that what happens to files is what is tested."""
+
+    def upscaler(self):
+        return Upscaler(Same(), SETTINGS)
+
+    def signature(self):
+        return f"idle {self.target}"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    source = tmp_path / "in"
+    (source / "deep").mkdir(parents=True)
+    for i, name in enumerate(("a.png", "b.jpg", "deep/c.webp")):
+        Image.fromarray(scene(i, 48)).save(source / name)
+    (source / "broken.png").write_bytes(b"\x89PNG and nothing more")
+    return source
+
+
+def run(source: Path, target: Path, scale=2.0):
+    folder_run = FolderRun(source, target, Chosen(None, Target(scale=scale)))
+    return [folder_run.make(job) for job in folder_run.jobs]
+
+
+def test_a_folder_keeps_its_shape_and_a_second_run_skips_what_is_done(folder, tmp_path):
+    outcomes = run(folder, tmp_path / "out")
+    assert [(o.job.source.name, o.error is None) for o in outcomes] == [
+        ("a.png", True), ("b.jpg", True), ("broken.png", False), ("c.webp", True),
+    ]  # fmt: skip
+    assert (tmp_path / "out" / "deep" / "c.webp").is_file()
+    lines = (tmp_path / "out" / NAME).read_text("utf-8").splitlines()
+    assert [json.loads(line)["source"] for line in lines] == [
+        "a.png", "b.jpg", "broken.png", "deep/c.webp",
+    ]  # fmt: skip
+    assert "damaged" in json.loads(lines[2])["error"]
+    again = run(folder, tmp_path / "out")
+    assert [o.skipped for o in again] == [True, True, False, True]
+
+
+def test_a_source_that_has_changed_is_made_anew(folder, tmp_path):
+    run(folder, tmp_path / "out")
+    old = (tmp_path / "out" / "a.png").read_bytes()
+    Image.fromarray(scene(9, 50)).save(folder / "a.png")
+    outcomes = run(folder, tmp_path / "out")
+    assert [o.skipped for o in outcomes] == [False, True, False, True]
+    assert (tmp_path / "out" / "a.png").read_bytes() != old
+
+
+def test_what_another_scale_made_is_left_alone(folder, tmp_path):
+    run(folder, tmp_path / "out")
+    outcomes = run(folder, tmp_path / "out", scale=3)
+    assert all("remove it first" in o.error for o in outcomes if o.job.source.name != "broken.png")
+
+
+def test_a_manifest_that_was_cut_off_is_gone_on_with(folder, tmp_path):
+    run(folder, tmp_path / "out")
+    path = tmp_path / "out" / NAME
+    path.write_bytes(path.read_bytes()[:-20])
+    assert "deep/c.webp" not in Manifest(tmp_path / "out").entries
+    Image.fromarray(scene(9, 50)).save(folder / "a.png")
+    run(folder, tmp_path / "out")
+    assert len(Manifest(tmp_path / "out").entries) == 3
+
+
+def test_half_written_files_of_a_killed_run_are_removed(folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    left = tmp_path / "out" / f".a.{'0' * 32}.png"
+    left.write_bytes(b"half")
+    run(folder, tmp_path / "out")
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".webp"])
+def test_the_same_bytes_whether_in_memory_or_in_files(folder, tmp_path, monkeypatch, suffix):
+    jobs = [Job(folder / "a.png", tmp_path / f"{where}{suffix}") for where in "ab"]
+    upscale_one(jobs[0], Chosen(None, Target(width=150)))
+    monkeypatch.setattr(canvas, "IN_MEMORY_BYTES", 0)
+    upscale_one(jobs[1], Chosen(None, Target(width=150)))
+    assert jobs[0].target.read_bytes() == jobs[1].target.read_bytes()
+    assert read_image(jobs[0].target).size == (150, 150)
+
+
+def test_what_belongs_to_a_picture_goes_with_it_or_is_stripped(tmp_path):
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    picture = np.dstack([scene(0, 32), np.full((32, 32), 128, np.uint8)])
+    Image.fromarray(picture).save(tmp_path / "in.png", exif=exif, dpi=(300, 300))
+    for strip in (False, True):
+        job = Job(tmp_path / "in.png", tmp_path / f"{strip}.png")
+        upscale_one(job, Chosen(None, Target(scale=2), strip=strip))
+        with Image.open(job.target) as made:
+            assert made.mode == "RGBA"
+            assert made.getexif()[0x0131] == "idle x2"
+            assert (0x010F in made.getexif(), "dpi" in made.info) == (not strip, not strip)
+
+
+def test_what_does_not_fit_the_memory_is_refused_before_any_work(tmp_path):
+    Image.fromarray(scene(0, 200)).resize((2000, 2000)).save(tmp_path / "in.png")
+    chosen = Chosen(None, Target(scale=8), memory_bytes=300 * 2**20)
+    with pytest.raises(ImageError, match="write PNG or TIFF") as caught:
+        upscale_one(Job(tmp_path / "in.png", tmp_path / "out.jpg"), chosen)
+    assert caught.value.code == "too_large"
+    small = Chosen(None, Target(scale=2), memory_bytes=100 * 2**20)
+    with pytest.raises(ImageError, match="over the limit"):
+        upscale_one(Job(tmp_path / "in.png", tmp_path / "out.png"), small)
+    with pytest.raises(SettingsError, match="give at least 96"):
+        upscale_one(
+            Job(tmp_path / "in.png", tmp_path / "out.png"), Chosen(None, Target(2), memory_bytes=1)
+        )
+
+
+_SLOW = """
+import sys, time
+from pathlib import Path
+from tests.upscale.test_files import Chosen, Same
+from tudsr.upscale import commands
+from tudsr.upscale.upscaler import Upscaler
+import tudsr.upscale.chosen as chosen
+import ctypes
+
+class Slow(Same):
+    def restore(self, image, stage, full_precision=False):
+        Path(sys.argv[1]).touch()
+        # One step of C that no handler of Python's interrupts, as a long tile may be.
+        if sys.argv[2] == "c":
+            while True: ctypes.CDLL(None).pause()
+        while True: time.sleep(0.01)
+
+class SlowChosen(Chosen):
+    def upscaler(self):
+        from tests.upscale.test_files import SETTINGS
+        return Upscaler(Slow(), SETTINGS)
+
+commands.ChosenModel = SlowChosen
+from tudsr.cli import main
+sys.argv = ["tudsr", "upscale", *sys.argv[3:]]
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where", ["python", "c"])
+def test_a_signal_ends_it_within_a_second_in_the_middle_of_a_tile(folder, tmp_path, number, where):
+    out, begun = tmp_path / "out", tmp_path / "begun"
+    command = [sys.executable, "-c", _SLOW, str(begun), where, str(folder), str(out)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ}
+    )
+    deadline = time.monotonic() + 60
+    while not begun.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    sent = time.monotonic()
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 128 + number, said
+    assert time.monotonic() - sent < (1.0 if where == "c" else 2.0)
+    assert "run it again to go on" in said
+    assert "Traceback" not in said
+    assert [p for p in out.rglob("*") if p.is_file()] == []
+
+
+def test_bars_count_the_work_that_is_left(folder, tmp_path):
+    from rich.progress import Progress
+
+    from tudsr.upscale.bars import Bars
+
+    folder_run = FolderRun(folder, tmp_path / "out", Chosen(None, Target(scale=2)))
+    shown = Bars(Progress(disable=True), folder_run.jobs, Target(scale=2))
+    assert shown.left == 3 * 96 * 96  # the broken one counts nothing
+    for job in folder_run.jobs:
+        shown.begin(job)
+        shown.end(folder_run.make(job, shown.tile))
+    assert shown.done == shown.left == 3 * 96 * 96
+    assert shown.bar.tasks[-1].percentage == 100
+    shutil.rmtree(tmp_path / "out")
