@@ -9,7 +9,8 @@ from serving.intake import FIELD
 from serving.parameters import DEFAULT_SCALE, parameter_schemas
 from serving.refusal import CODES
 from serving.settings import ServeSettings
-from tudsr.images.read import FORMATS, MIN_SIDE_PX
+from tudsr.images.formats import readable
+from tudsr.images.read import MIN_SIDE_PX
 from tudsr.upscale.cascade import MAX_SCALE, MIN_SCALE
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def told_of(model: Model, settings: ServeSettings) -> dict[str, Any]:
         "base": made.base,
         "code": made.code,
         "scale": {"min": MIN_SCALE, "max": MAX_SCALE, "default": DEFAULT_SCALE},
-        "formats": {"read": list(FORMATS), "written": ["PNG", "JPEG", "WEBP", "TIFF"]},
+        "formats": {"read": list(readable()), "written": ["PNG", "JPEG", "WEBP", "TIFF"]},
         "parameters": parameter_schemas(),
         "limits": {
             "upload_bytes": settings.max_upload_bytes,
