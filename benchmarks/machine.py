@@ -11,5 +11,7 @@ def machine_name() -> str:
     linux = platform.system() == "Linux"
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines() if linux else []
     model = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
-    amx = " with AMX" if any("amx_bf16" in line for line in lines) else ""
-    return f"{model or platform.processor()}{amx}"
+    flags = next((line for line in lines if line.startswith("flags")), "").split()
+    units = {"amx_bf16": " with AMX", "avx512_bf16": " with AVX-512 BF16"}
+    unit = next((words for flag, words in units.items() if flag in flags), "")
+    return f"{model or platform.processor()}{unit}"

@@ -58,7 +58,8 @@ class RuntimeSettings(Section):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto")
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        default="auto", description="auto: bf16 on CUDA and on CPUs with AMX, else fp32"
+        default="auto",
+        description="auto: bf16 on CUDA and on CPUs that have it (AMX, AVX-512 BF16), else fp32",
     )
     adapters: Literal["auto", "merged", "switched"] = Field(
         default="auto",
