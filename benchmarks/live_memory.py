@@ -6,6 +6,7 @@ Temporary buffers inside a kernel do not show, and on a real device an allocator
 
 from __future__ import annotations
 
+import resource
 import weakref
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -50,6 +51,27 @@ class LiveMemory(TorchDispatchMode):
 
     def _forget(self, size: int) -> None:
         self.now_bytes -= size
+
+
+class Peak:
+    """What ``device_peak_mib`` found, once it has ended."""
+
+    mib = 0.0
+
+
+@contextmanager
+def device_peak_mib(device: str) -> Generator[Peak]:
+    """On a GPU the allocator's own peak inside, weights included; else the process's so far."""
+    peak = Peak()
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        yield peak
+        torch.cuda.synchronize()
+        peak.mib = torch.cuda.max_memory_allocated() / 2**20
+    else:
+        yield peak
+        peak.mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _tensors(tree: Any) -> list[torch.Tensor]:

@@ -6,8 +6,12 @@ import platform
 from pathlib import Path
 
 
-def machine_name() -> str:
-    """The processor's model, and whether it multiplies bf16 matrices by itself."""
+def machine_name(device: str = "cpu") -> str:
+    """The processor's model and its bf16 unit, or with ``device`` cuda the GPU's and torch's."""
+    if device == "cuda":
+        import torch
+
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     linux = platform.system() == "Linux"
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines() if linux else []
     model = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
