@@ -12,6 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: run setup data test lint serve bench constraints
 
 run: setup data .zen
+	@[ -t 1 ] || export ZENML_LOGGING_COLORS_DISABLED=true; \
 	zenml pipeline run tudsr_full; code=$$?; tudsr status; exit $$code
 
 setup: .venv/.ready

@@ -5,9 +5,12 @@ from __future__ import annotations
 from zenml import pipeline
 
 from pipelines.placement import outside, placed
+from pipelines.screen import tidy
 from steps.pretrain_base import pretrain_base
 from steps.validate_data import validate_data
 from tudsr.profile import load_profile
+
+tidy()
 
 
 @pipeline(name="tudsr_base", enable_cache=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from zenml import Model, pipeline
 
 from pipelines.placement import outside, placed
+from pipelines.screen import tidy
 from steps.gate_metrics import gate_metrics
 from steps.package_bento import package_bento
 from steps.register_model import register_model
@@ -13,6 +14,8 @@ from steps.train_stage1 import train_stage1
 from steps.train_stage2 import train_stage2
 from steps.validate_data import validate_data
 from tudsr.profile import load_profile
+
+tidy()
 
 
 @pipeline(name="tudsr_full", model=Model(name="tudsr"), enable_cache=True)

@@ -17,11 +17,13 @@ from tudsr.train.ranks import maximum, rank
 
 
 class Meter:
-    """Progress bar and throughput; the bar only on a terminal, and on rank 0 alone."""
+    """Progress and throughput: a bar on a terminal, else a line every tenth; rank 0 alone."""
 
     def __init__(self, name: str, images: int, seen: int) -> None:
         console = Console(stderr=True)
-        self.started, self.first = time.monotonic(), seen
+        self.name, self.images = name, images
+        self.started, self.first, self.tenths = time.monotonic(), seen, 10 * seen // images
+        self.in_lines = rank() == 0 and not console.is_terminal
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -50,6 +52,11 @@ class Meter:
         self.bar.update(self.task, losses=text)
         elapsed = time.monotonic() - self.started
         speed = (seen - self.first) / max(elapsed, 1e-9)
+        if self.in_lines and 10 * seen // self.images > self.tenths:
+            self.tenths = 10 * seen // self.images
+            left = (self.images - seen) / max(speed, 1e-9)
+            told = f"{self.name}: {min(seen, self.images)} of {self.images} images, {text}"
+            print(f"{told}, {left:.0f} s left", file=sys.stderr, flush=True)
         return {**losses, "images_per_s": speed, "peak_memory_gib": peak_memory_gib()}
 
 
