@@ -9,7 +9,7 @@ export BENTOML_DO_NOT_TRACK ?= True
 # The tools below find each other and the project's Python first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run setup data test lint serve bench constraints
+.PHONY: run setup data test lint serve bench bench-gpu constraints
 
 run: setup data .zen
 	@[ -t 1 ] || export ZENML_LOGGING_COLORS_DISABLED=true; \
@@ -42,13 +42,18 @@ lint: setup
 	ruff format --check .
 	pyright
 
-# Each writes benchmarks/results/; on a quiet machine. With a GPU: looped_chunk --device cuda.
+# Each writes benchmarks/results/; on a quiet machine.
 bench: setup data
 	python -m benchmarks.looped_chunk
 	python -m benchmarks.training_step
 	python -m benchmarks.degradation
 	python -m benchmarks.big_data
 	python -m benchmarks.kills
+
+# Needs no network, no data and no set-up where the packages are there already, as on a GPU machine
+# with a torch of its own. Parts of ten minutes at most: `python -m benchmarks.gpu --part NAME`.
+bench-gpu:
+	$(PYTHON) -m benchmarks.gpu
 
 serve: setup
 	tudsr serve

@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
 # Before any parallel region: a forked child must not wait for threads it does not have.
 torch.set_num_threads(1)
 
+from benchmarks.drawn import drawn_picture  # noqa: E402
 from tudsr.cli import main as command  # noqa: E402
 from tudsr.model.losses import staged_trunk  # noqa: E402
 from tudsr.train.stages import StageOne, StageTwo  # noqa: E402
@@ -38,13 +38,7 @@ def write_photographs(folder: Path, count: int = 4, side_px: int = 160) -> None:
     for split in ("train", "val", "test"):
         (folder / split).mkdir(parents=True)
         for index in range(count):
-            rng = np.random.default_rng(index)
-            picture = np.zeros((side_px, side_px, 3))
-            for cells in (4, 16, side_px):
-                coarse = rng.random((cells, cells, 3)) / np.sqrt(cells)
-                repeat = side_px // cells
-                picture += coarse.repeat(repeat, 0).repeat(repeat, 1)
-            pixels = (picture / picture.max() * 255).astype(np.uint8)
+            pixels = drawn_picture(side_px, index)
             Image.fromarray(pixels).save(folder / split / f"{index}.png")
 
 

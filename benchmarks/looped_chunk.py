@@ -6,7 +6,7 @@ On meta tensors (the default) the true architecture runs without weights or time
 live tensor is counted exactly; attention is counted as flash attention keeps it. On the CPU the
 same count, and times, in bf16; on a GPU the allocator's own peak and times. Native training is the
 same step on the un-cut N·R picture. The loss trunk is VGG16's architecture. Writes
-benchmarks/results/looped-chunk-DEVICE-ARCH.{json,md}.
+benchmarks/results/looped-chunk-DEVICE-ARCH[-TAG].{json,md}.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--native", type=int, nargs="*", default=[1, 2, 4])
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--tag", default="", help="added to the names of the files")
     given = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for n in given.n:
@@ -50,11 +51,20 @@ def main() -> None:
             if kind != "native" or n in given.native:
                 rows.append(measure(given.arch, given.device, given.r_px, n, kind, given.runs))
                 print(rows[-1], flush=True)
+                _write(given, rows)
+    print(table(rows))
+
+
+def _write(given: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     name = f"looped-chunk-{given.device}-{given.arch}"
-    told = {"machine": machine_name(), "arch": given.arch, "r_px": given.r_px, "rows": rows}
+    told = {
+        "machine": machine_name(given.device),
+        "arch": given.arch,
+        "r_px": given.r_px,
+        "rows": rows,
+    }
     write_json(RESULTS / f"{name}.json", told)
     write_text(RESULTS / f"{name}.md", table(rows))
-    print(table(rows))
 
 
 def measure(arch: str, device: str, r_px: int, n: int, kind: str, runs: int = 0) -> dict[str, Any]:
@@ -73,10 +83,14 @@ def _measure(
     task = stage_two(base, r_px, n, whole=kind == "whole-image losses")
     step = _native(task) if kind == "native" else task.update
     batch = {k: torch.rand(1, 3, s, s).to(device) for k, s in (("lr", r_px), ("hr", n * r_px))}
-    step(batch, 0, 1.0)  # the optimizers' moments exist from here on
-    row: dict[str, Any] = {"n": n, "kind": kind, "peak_mib": _peak_mib(step, batch, device)}
-    if runs:
-        row["seconds"] = [_seconds(step, batch, device) for _ in range(runs)]
+    row: dict[str, Any] = {"n": n, "kind": kind}
+    try:
+        step(batch, 0, 1.0)  # the optimizers' moments exist from here on
+        row["peak_mib"] = _peak_mib(step, batch, device)
+        if runs:
+            row["seconds"] = [_seconds(step, batch, device) for _ in range(runs)]
+    except torch.OutOfMemoryError as error:  # what native training at 2048 pixels may come to
+        row["out_of_memory"] = str(error).splitlines()[0]
     return row
 
 
@@ -153,7 +167,10 @@ def table(rows: list[dict[str, Any]]) -> str:
         "| --: | --- | --: | --: | --: | --: |",
     ]
     for row in rows:
-        peer = native.get(row["n"])
+        if "peak_mib" not in row:
+            lines.append(f"| {row['n']} | {row['kind']} | out of memory | | | |")
+            continue
+        peer = _whole(native.get(row["n"]))
         memory = f"{row['peak_mib'] / peer['peak_mib']:.3f}" if peer else "not run"
         seconds, ratio = "", ""
         if "seconds" in row:
@@ -162,6 +179,10 @@ def table(rows: list[dict[str, Any]]) -> str:
         cells = (row["n"], row["kind"], f"{row['peak_mib']:.0f}", memory, seconds, ratio)
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _whole(row: dict[str, Any] | None) -> dict[str, Any] | None:
+    return row if row and "out_of_memory" not in row else None
 
 
 def _time_ratio(mine: list[float], peer: list[float]) -> str:

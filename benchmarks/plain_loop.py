@@ -75,7 +75,8 @@ def reference_dists(trunk: str) -> Any:
     """DISTS of the DISTS-pytorch package, frozen, on a trunk of ours."""
     import DISTS_pytorch.DISTS_pt as package
 
-    plain, package.models.vgg16 = torchvision.models.vgg16, _without_weights
+    plain = torchvision.models.vgg16
+    package.models.vgg16 = lambda **_: plain(weights=None)  # it would fetch torchvision's
     try:
         reference = package.DISTS(load_weights=True)
     finally:
@@ -113,7 +114,3 @@ class _DepthwiseBlur(nn.Module):
 
 def _unit_power(features: Tensor) -> Tensor:
     return features * (features.square().mean((1, 2, 3), keepdim=True) + 1e-8).rsqrt()
-
-
-def _without_weights(**_: Any) -> nn.Module:
-    return torchvision.models.vgg16(weights=None)

@@ -4,10 +4,10 @@
         [--updates 300] [--minutes 8]
 
 The real tasks of profile `sd21` (its adapters, losses and optimizers; loss trunk and critic are
-VGG16's architecture, drawn at random) take optimizer steps on one fixed picture. Told are the losses
-and the norm of the adapter's gradient of every step, the mean loss of the first and the last 20,
-seconds a step and peak memory. Random weights restore nothing: nothing is claimed of pictures.
-Writes benchmarks/results/sd21-stages-DEVICE-ARCH.{json,md}.
+VGG16's architecture, drawn at random) take optimizer steps on one fixed, drawn picture. Told are
+the losses and the norm of the adapter's gradient of every step, the mean loss of the first and the
+last 20, seconds a step and peak memory. Random weights restore nothing: nothing is claimed of
+pictures. Writes benchmarks/results/sd21-stages-DEVICE-ARCH[-PRECISION].{json,md}.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from typing import Any
 
 import torch
 
+from benchmarks.drawn import drawn_pair
 from benchmarks.live_memory import device_peak_mib
 from benchmarks.machine import machine_name
-from tudsr.data.photos import list_photographs, read_photo
 from tudsr.images.atomic import write_json, write_text
-from tudsr.images.resize import bicubic_resize
 from tudsr.model.adapters import activate, add_adapter
 from tudsr.model.base import Base, random_base
 from tudsr.profile import PROJECT_ROOT, Profile, load_profile
@@ -65,7 +64,8 @@ def trial(given: argparse.Namespace, stage: int, precision: str) -> dict[str, An
     if given.checkpointed:
         base.checkpoint_gradients()
     task = build(base, _profile(given, precision), stage)
-    batch = _fixed_pair(given.r_px, given.r_px * task.settings.n)
+    pair = drawn_pair(given.r_px, given.r_px * task.settings.n, seed=0)
+    batch = {name: image[None] for name, image in pair.items()}
     norms: list[float] = []
     _note_gradients(task, norms)
     losses: list[dict[str, float]] = []
@@ -114,21 +114,6 @@ def _profile(given: argparse.Namespace, precision: str) -> Profile:
     return profile.model_copy(update=changes)
 
 
-def _fixed_pair(lr_px: int, hr_px: int) -> dict[str, torch.Tensor]:
-    """A test photograph's middle, and its reduction to a quarter brought back to ``lr_px``."""
-    photo = next(p for p in list_photographs(PROJECT_ROOT / "data") if p.split == "test")
-    pixels = read_photo(photo.path)
-    side = min(pixels.shape[:2])
-    top, left = ((size - side) // 2 for size in pixels.shape[:2])
-    hr = bicubic_resize(pixels[top : top + side, left : left + side], hr_px, hr_px).clip(0, 1)
-    small = bicubic_resize(hr, hr_px // 4, hr_px // 4)
-    lr = bicubic_resize(small, lr_px, lr_px).clip(0, 1)
-    return {
-        name: torch.from_numpy(image.transpose(2, 0, 1).copy())[None]
-        for name, image in (("lr", lr), ("hr", hr))
-    }
-
-
 def _note_gradients(task: StageOne | StageTwo, norms: list[float]) -> None:
     apply = task.step.apply
 
@@ -174,6 +159,7 @@ def _fall(told: dict[str, Any]) -> str:
 
 def _write(given: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     name = f"sd21-stages-{given.device}-{given.arch}"
+    name += f"-{given.precision[0]}" if len(given.precision) == 1 else ""
     told = {"machine": machine_name(given.device), "arch": given.arch, "lr": given.lr}
     told |= {"gradient_checkpointing": given.checkpointed, "rows": rows}
     write_json(RESULTS / f"{name}.json", told)

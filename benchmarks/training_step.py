@@ -1,10 +1,10 @@
 """Goal T4: stage 1's training step beside a plain loop of the same losses, and its data wait.
 
-    python -m benchmarks.training_step [--profile tiny] [--runs 7] [--steps 8]
+    python -m benchmarks.training_step [--profile tiny] [--runs 7] [--steps 8] [--random]
 
 Both loops run in turns in this process on the same pairs; the figure is the ratio of their times.
 Refuses to judge when the spread of the ratios exceeds 10 %. Writes
-benchmarks/results/training-step.{json,md}.
+benchmarks/results/training-step-PROFILE.{json,md}.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.drawn import drawn_pair
 from benchmarks.machine import machine_name
 from benchmarks.plain_loop import PlainStep
 from tudsr.data.photos import list_photographs
@@ -38,15 +39,20 @@ def main() -> None:
     parser.add_argument("--profile", default="tiny")
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--random", action="store_true", help="random weights, drawn pictures")
     given = parser.parse_args()
     keep_freed_memory()
     profile = load_profile(given.profile)
-    loops = _loops(profile, _pairs(profile, given.steps * profile.stage1.batch))
+    count = given.steps * profile.stage1.batch
+    pairs = _drawn_pairs(profile, count) if given.random else _pairs(profile, count)
+    loops = _loops(_on_random_weights(profile) if given.random else profile, pairs)
     times = _in_turns(loops, given.runs, given.steps)
-    told = {"machine": machine_name(), "profile": given.profile}
+    machine = machine_name(pick_device(profile.runtime).type)
+    told: dict[str, Any] = {"machine": machine, "profile": given.profile}
     told |= {"threads": torch.get_num_threads(), "loops": _summary(times)}
-    write_json(RESULTS / "training-step.json", told)
-    write_text(RESULTS / "training-step.md", _table(told["loops"]))
+    name = f"training-step{'-random' if given.random else ''}-{given.profile}"
+    write_json(RESULTS / f"{name}.json", told)
+    write_text(RESULTS / f"{name}.md", _table(told["loops"]))
     print(_table(told["loops"]))
 
 
@@ -83,6 +89,24 @@ def _pairs(profile: Profile, count: int) -> dict[str, torch.Tensor]:
     r_px, scales = profile.base.r_px, profile.stage1.scales
     pairs = TrainingPairs(photos, r_px, r_px, scales, profile.degradation, profile.seed)
     items = [pairs[i] for i in range(count)]
+    return {name: torch.stack([item[name] for item in items]) for name in ("lr", "hr")}
+
+
+def _on_random_weights(profile: Profile) -> Profile:
+    """Where nothing can be fetched: times do not depend on what the weights are."""
+    stage, trunk = profile.stage1, {"trunk": "random", "trunk_path": None}
+    critic = stage.critic.model_copy(update={**trunk, "levels": (2, 3, 4), "diff_augment": False})
+    loss = stage.loss.model_copy(update=trunk)
+    changes = {
+        "base": profile.base.model_copy(update={"random_seed": 0}),
+        "stage1": stage.model_copy(update={"critic": critic, "loss": loss}),
+    }
+    return profile.model_copy(update=changes)
+
+
+def _drawn_pairs(profile: Profile, count: int) -> dict[str, torch.Tensor]:
+    r_px = profile.base.r_px
+    items = [drawn_pair(r_px, r_px, seed) for seed in range(count)]
     return {name: torch.stack([item[name] for item in items]) for name in ("lr", "hr")}
 
 
