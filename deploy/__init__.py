@@ -1,0 +1,1 @@
+"""The cluster side: manifests rendered and judged, images by digest, releases moved."""
