@@ -152,7 +152,8 @@ def _rest_client(configuration: Any, timeout_s: float) -> Any:
 
     class Bounded(RESTClientObject):
         def request(self, *args: Any, **named: Any) -> Any:
-            named["_request_timeout"] = named.get("_request_timeout") or timeout_s
+            # A pair, to connect and to answer: a float by itself it takes for no limit at all.
+            named["_request_timeout"] = named.get("_request_timeout") or (timeout_s, timeout_s)
             return super().request(*args, **named)
 
     configuration.retries = Retry(total=1, read=0)
