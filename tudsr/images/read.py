@@ -101,7 +101,7 @@ def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
         _is_16_bit(data, image, name)
         # Pillow gives a TIFF's upright size, and would decode a PNG to look for its EXIF.
         known = image.format in ("JPEG", "MPO", "WEBP") or "exif" in image.info
-        turned = image.format != "TIFF" and known and _orientation(image) >= 5
+        turned = image.format != "TIFF" and known and _orientation(image) in (5, 6, 7, 8)
         width, height = image.size[::-1] if turned else image.size
         fmt = "JPEG" if image.format == "MPO" else str(image.format)
         return Header((height, width), fmt, image.has_transparency_data)

@@ -1,0 +1,3 @@
+"""The service of tests/serving."""
+
+from tests.serving.conftest import inside  # noqa: F401
