@@ -61,6 +61,11 @@ def photos(tmp_path):
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory) -> Path:
     """The smoke architecture with random weights, as a bundle."""
+    return random_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+def random_bundle(folder: Path, **upscale: object) -> Path:
+    """A bundle of random weights in ``folder``; ``upscale`` changes settings of that section."""
     import torch
 
     from tests.release.conftest import provenance, verdict
@@ -69,8 +74,8 @@ def bundle(tmp_path_factory) -> Path:
     from tudsr.profile import load_profile
     from tudsr.release.bundle import write_bundle
 
-    folder = tmp_path_factory.mktemp("bundle")
     profile = load_profile("smoke")
+    profile = profile.model_copy(update={"upscale": profile.upscale.model_copy(update=upscale)})
     base = load_base(profile.base)
     save_base(base, folder / "base", {"arch": "smoke"}, torch.float32)
     paths = [folder / f"a{stage}.safetensors" for stage in (1, 2)]

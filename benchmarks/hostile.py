@@ -1,0 +1,153 @@
+"""10,000 hostile pictures against the reader: no crash, no hang over 2 s, memory bounded.
+
+    python -m benchmarks.hostile [--count 10000] [--seed 7] [--url http://127.0.0.1:3000]
+
+The reader runs in a process of its own, which is watched: a crash, a hang or a growing memory is
+seen from outside. With --url the same pictures go to a running service as well. About 8 minutes.
+Writes benchmarks/results/hostile.{json,md}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import time
+import warnings
+from collections import Counter
+from multiprocessing.connection import Connection
+from typing import Any
+
+from benchmarks.machine import machine_name
+from tests.hostile.corpus import hostile_pictures
+from tudsr.client import Client, ServiceError
+from tudsr.errors import ImageError
+from tudsr.images.atomic import write_json, write_text
+from tudsr.images.read import read_image
+from tudsr.profile import PROJECT_ROOT
+
+RESULTS = PROJECT_ROOT / "benchmarks" / "results"
+HANG_S, KILL_S, MAX_PX = 2.0, 20.0, 4_000_000
+
+
+def main() -> None:
+    """Feed the corpus and write what became of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--url", help="a running service that gets the same pictures")
+    given = parser.parse_args()
+    told: dict[str, Any] = {"machine": machine_name(), "count": given.count, "seed": given.seed}
+    told["reader"] = _reader(given.seed, given.count)
+    if given.url:
+        told["endpoint"] = _endpoint(given.url, given.seed, given.count)
+    write_json(RESULTS / "hostile.json", told)
+    write_text(RESULTS / "hostile.md", _table(told))
+    print(_table(told))
+
+
+class Watched:
+    """A reader in a process of its own, started anew after a crash or a hang."""
+
+    def __init__(self) -> None:
+        self._start()
+
+    def read(self, data: bytes) -> tuple[str, float, int]:
+        """(code, seconds, peak memory of the process in bytes) of one picture."""
+        start = time.monotonic()
+        try:
+            self.end.send(data)
+            if not self.end.poll(KILL_S):
+                self._again()
+                return "hung", KILL_S, 0
+            code, peak = self.end.recv()
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            self._again()
+            return "crashed", time.monotonic() - start, 0
+        return code, time.monotonic() - start, peak
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.join()
+
+    def _again(self) -> None:
+        self.close()
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.end, other = context.Pipe()
+        self.process = context.Process(target=_serve, args=(other,), daemon=True)
+        self.process.start()
+        other.close()
+
+
+def _serve(end: Connection) -> None:
+    """Read what is sent; an error that is not an ImageError is told by its type."""
+    warnings.simplefilter("ignore")
+    while True:
+        data = end.recv()
+        try:
+            read_image(data, MAX_PX)
+            code = "read"
+        except ImageError as error:
+            code = error.code
+        except Exception as error:
+            code = f"unforeseen {type(error).__name__}"
+        end.send((code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+
+
+def _reader(seed: int, count: int) -> dict[str, Any]:
+    reader, codes, slow = Watched(), Counter[str](), []
+    peaks: list[int] = []
+    for name, data in hostile_pictures(seed, count):
+        code, seconds, peak = reader.read(data)
+        codes[code] += 1
+        peaks.append(peak)
+        if seconds > HANG_S or code in ("hung", "crashed") or code.startswith("unforeseen"):
+            slow.append({"name": name, "code": code, "seconds": round(seconds, 2)})
+    reader.close()
+    early = max(peaks[: max(1, count // 10)])
+    return {
+        "codes": dict(codes.most_common()),
+        "wrong": slow,
+        "peak_bytes": max(peaks),
+        "peak_growth_after_a_tenth": max(peaks) / early - 1,
+    }
+
+
+def _endpoint(url: str, seed: int, count: int) -> dict[str, Any]:
+    client, codes, wrong = Client(url), Counter[str](), []
+    for name, data in hostile_pictures(seed, count):
+        start = time.monotonic()
+        try:
+            client.upscale(data, scale=1.5)
+            code, status = "enlarged", 200
+        except ServiceError as error:
+            code, status = error.code, error.status
+        codes[code] += 1
+        seconds = time.monotonic() - start
+        if status not in (200, 413, 415, 422):
+            wrong.append({"name": name, "code": code, "seconds": round(seconds, 2)})
+    return {"codes": dict(codes.most_common()), "wrong": wrong}
+
+
+def _table(told: dict[str, Any]) -> str:
+    lines = [f"{told['machine']}; {told['count']:,} pictures, seed {told['seed']}.", ""]
+    for who in ("reader", "endpoint"):
+        if who not in told:
+            continue
+        part = told[who]
+        lines += [f"{who}: {len(part['wrong'])} crashed, hung, took over 2 s or unforeseen.", ""]
+        if "peak_bytes" in part:
+            lines += [f"Peak memory {part['peak_bytes'] / 2**20:.0f} MiB; after the first tenth "
+                      f"it grew by {part['peak_growth_after_a_tenth']:.1%}.", ""]  # fmt: skip
+        lines += ["| code | pictures |", "| --- | --: |"]
+        lines += [f"| {code} | {n:,} |" for code, n in part["codes"].items()] + [""]
+        lines += [f"- {w['name']}: {w['code']}, {w['seconds']} s" for w in part["wrong"][:20]]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    main()

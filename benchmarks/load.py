@@ -1,0 +1,135 @@
+"""Open-loop load: requests leave at their times whether or not earlier ones were answered.
+
+A closed loop would send less as the service slows down and so hide the waiting; here latency counts
+from the moment at which a request was meant to leave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import httpx
+import numpy as np
+
+TIMEOUT_S = 120
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One request: which picture, and when it is to leave, seconds from the start."""
+
+    at_s: float
+    kind: str
+
+
+@dataclass(frozen=True)
+class Hit:
+    """Its answer; ``latency_s`` counts from ``at_s``. Status 0: no answer."""
+
+    shot: Shot
+    status: int
+    latency_s: float
+
+
+class Target:
+    """How a service is asked for a picture.
+
+    Args:
+        url: of the endpoint, with its parameters.
+        bodies: picture by kind.
+        form: whether the picture is the form field ``image``; else it is the body.
+    """
+
+    def __init__(self, url: str, bodies: dict[str, bytes], form: bool) -> None:
+        self.url, self.bodies, self.form = url, bodies, form
+
+    async def ask(self, client: httpx.AsyncClient, kind: str) -> int:
+        """The status of one request."""
+        how: dict[str, object] = {"content": self.bodies[kind]}
+        how["headers"] = {"Content-Type": "image/png"}
+        if self.form:
+            how = {"files": {"image": ("a.png", self.bodies[kind], "image/png")}}
+        try:
+            return (await client.post(self.url, **how)).status_code
+        except httpx.HTTPError:
+            return 0
+
+
+def poisson(rate: float, seconds: float, kinds: Sequence[str], seed: int) -> list[Shot]:
+    """Arrivals at random, ``rate`` a second, of pictures drawn evenly."""
+    rng = np.random.default_rng(seed)
+    times = np.cumsum(rng.exponential(1 / rate, int(rate * seconds * 1.2) + 10))
+    return [Shot(float(t), str(rng.choice(kinds))) for t in times if t < seconds]
+
+
+def fire(target: Target, shots: Sequence[Shot]) -> list[Hit]:
+    """Send every shot at its time and wait for all answers."""
+    return asyncio.run(_fire(target, shots))
+
+
+def saturate(target: Target, kinds: Sequence[str], seconds: float, width: int = 4) -> float:
+    """Answers a second with ``width`` requests always under way: what the service can do."""
+    return asyncio.run(_saturate(target, kinds, seconds, width))
+
+
+def ideal_latencies(shots: Sequence[Shot], service_s: dict[str, float]) -> list[float]:
+    """The same arrivals through one server that takes them in order and never idles in vain."""
+    free, latencies = 0.0, []
+    for shot in shots:
+        free = max(free, shot.at_s) + service_s[shot.kind]
+        latencies.append(free - shot.at_s)
+    return latencies
+
+
+def percentile(values: Sequence[float], q: float) -> float:
+    """The q-th percentile; NaN of nothing."""
+    return float(np.percentile(values, q)) if values else float("nan")
+
+
+def alone_s(target: Target, kinds: Sequence[str], runs: int) -> dict[str, float]:
+    """Median seconds of each kind with nobody else there."""
+    return {
+        kind: statistics.median(h.latency_s for h in fire_in_turn(target, kind, runs))
+        for kind in kinds
+    }
+
+
+def fire_in_turn(target: Target, kind: str, runs: int) -> list[Hit]:
+    """One after the other."""
+    hits: list[Hit] = []
+    for _ in range(runs):
+        hits += fire(target, [Shot(0.0, kind)])
+    return hits
+
+
+async def _fire(target: Target, shots: Sequence[Shot]) -> list[Hit]:
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+    async with httpx.AsyncClient(timeout=TIMEOUT_S, limits=limits) as client:
+        start = time.monotonic()
+
+        async def one(shot: Shot) -> Hit:
+            await asyncio.sleep(max(0.0, start + shot.at_s - time.monotonic()))
+            status = await target.ask(client, shot.kind)
+            return Hit(shot, status, time.monotonic() - start - shot.at_s)
+
+        return await asyncio.gather(*(one(shot) for shot in shots))
+
+
+async def _saturate(target: Target, kinds: Sequence[str], seconds: float, width: int) -> float:
+    done, end = 0, time.monotonic() + seconds
+    async with httpx.AsyncClient(timeout=TIMEOUT_S) as client:
+
+        async def worker(k: int) -> None:
+            nonlocal done
+            while time.monotonic() < end:
+                k += 1
+                if await target.ask(client, kinds[k % len(kinds)]) == 200:
+                    done += 1
+
+        start = time.monotonic()
+        await asyncio.gather(*(worker(k) for k in range(width)))
+        return done / (time.monotonic() - start)
