@@ -60,6 +60,8 @@ bench: setup data
 	python -m benchmarks.degradation
 	python -m benchmarks.big_data
 	python -m benchmarks.kills
+	python -m benchmarks.serving
+	python -m benchmarks.hostile
 
 # Needs no network, no data and no set-up where the packages are there already, as on a GPU machine
 # with a torch of its own. Parts of ten minutes at most: `python -m benchmarks.gpu --part NAME`.
