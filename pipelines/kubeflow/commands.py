@@ -23,9 +23,11 @@ PoolsFile = Annotated[Path | None, typer.Option(help="node pools [k8s/pools.yaml
 @app.command("compile")
 def compile_(
     output: Annotated[Path, typer.Option("--output", "-o", help="file to write, YAML")],
-    image: Annotated[str, typer.Option(help="the training image, NAME@sha256:...")],
     profile: ProfileName = "tiny",
     pipeline: PipelineName = "tudsr_full",
+    image: Annotated[
+        str | None, typer.Option(help="NAME@sha256:... [train, as `tudsr images` recorded it]")
+    ] = None,
     claim: Annotated[
         str, typer.Option(help="PersistentVolumeClaim of the checkpoint volume")
     ] = "tudsr-checkpoints",
@@ -41,10 +43,11 @@ def compile_(
 
     It holds no secret and no address of a store. A run of it needs the parameter snapshot_id.
     """
+    from deploy.images import recorded
     from pipelines.kubeflow.secrets import DEFAULT, parse_secrets
     from pipelines.kubeflow.specification import Cluster, write_specification
 
-    tasks = _drawn(pipeline, profile, image, pools)
+    tasks = _drawn(pipeline, profile, image or recorded("train"), pools)
     cluster = Cluster(secrets=parse_secrets(secret) if secret else DEFAULT, claim=claim)
     write_specification(pipeline.replace("_", "-"), tasks, cluster, output)
     typer.echo(f"{output}: {len(tasks)} tasks; start a run with parameter snapshot_id")

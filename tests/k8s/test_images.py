@@ -72,6 +72,15 @@ def test_an_image_that_was_not_recorded_is_refused_with_the_command(own):
         recorded("train", own)
 
 
+def test_kubeflow_compiles_nothing_without_a_recorded_image(tmp_path):
+    from pipelines.kubeflow.commands import app
+
+    out = tmp_path / "pipeline.yaml"
+    result = CliRunner().invoke(app, ["compile", "--profile", "smoke", "-o", str(out)])
+    assert isinstance(result.exception, SettingsError) and not out.exists()
+    assert "image train has no digest" in str(result.exception)
+
+
 def test_no_digest_is_committed_that_no_registry_gave():
     """Nothing was built where this project is developed."""
     assert "sha256:" not in (K8S / "images" / "kustomization.yaml").read_text()
