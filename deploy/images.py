@@ -46,7 +46,7 @@ IMAGES = (
     Image("train", "tudsr/train", dockerfile="k8s/images/train.Dockerfile"),
     Image("serve", "tudsr/serve", dockerfile="k8s/images/serve.Dockerfile"),
     Image("mlflow", "tudsr/mlflow", dockerfile="k8s/images/mlflow.Dockerfile"),
-    Image("postgres", "postgres", upstream=f"{_HUB}/library/postgres:18-alpine"),
+    Image("postgres", "postgres", upstream=f"{_HUB}/library/postgres:17-alpine"),
     Image("objects", "chrislusf/seaweedfs", upstream=f"{_HUB}/chrislusf/seaweedfs:latest"),
     Image("zenml", "zenmldocker/zenml-server", upstream=f"{_HUB}/zenmldocker/zenml-server:0.98.0"),
 )
