@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from tudsr.errors import SettingsError
@@ -47,7 +48,8 @@ def test_the_profiles_that_the_design_names_are_there():
     assert profile_names() == ["sd21", "small", "smoke", "tiny"]
     for name in profile_names():
         if name != "tiny":
-            assert (ROOT / "configs" / f"run-{name}.yaml").is_file()
+            run = yaml.safe_load((ROOT / "configs" / f"run-{name}.yaml").read_text("utf-8"))
+            assert run == {"parameters": {"profile": name}}
 
 
 def test_the_schema_is_the_one_of_the_code():
