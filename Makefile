@@ -57,6 +57,7 @@ k8s-lint: setup
 bench: setup data
 	python -m benchmarks.looped_chunk
 	python -m benchmarks.training_step
+	python -m benchmarks.whole_image_losses
 	python -m benchmarks.degradation
 	python -m benchmarks.big_data
 	python -m benchmarks.kills
