@@ -122,7 +122,6 @@ def test_pools_are_those_of_the_pools_file(rendered):
     assert used and all(json.loads(one) in selectors for one in used)
 
 
-@pytest.mark.skipif(not (ROOT / "serving" / "metrics.py").is_file(), reason="no metrics yet")
 def test_the_dashboard_and_the_scaler_ask_for_metrics_that_there_are():
     known = set(re.findall(r'"(tudsr_\w+)"', (ROOT / "serving" / "metrics.py").read_text()))
     asked = (K8S / "base" / "dashboard.json").read_text() + (
@@ -132,7 +131,6 @@ def test_the_dashboard_and_the_scaler_ask_for_metrics_that_there_are():
     assert len(names) >= 6 and names <= known
 
 
-@pytest.mark.skipif(not (ROOT / "serving" / "settings.py").is_file(), reason="no settings yet")
 def test_the_endpoint_gets_settings_that_it_reads(rendered):
     from serving.settings import ServeSettings
 

@@ -110,3 +110,11 @@ def test_an_image_copies_files_that_there_are_and_is_not_root(name):
     assert "USER 1000:1000" in lines
     text = "\n".join(lines)
     assert "-c constraints.txt" in text or "-c /tmp/constraints.txt" in text
+
+
+def test_nothing_that_an_image_copies_is_kept_from_the_build():
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    for file in (K8S / "images").glob("*.Dockerfile"):
+        for line in file.read_text().splitlines():
+            if line.startswith("COPY "):
+                assert not {source.split("/")[0] for source in line.split()[1:-1]} & set(ignored)
