@@ -1,0 +1,183 @@
+"""Seams (goal S1) and memory (goal P5): what tiles do to a picture, and what its size does to us.
+
+    python -m benchmarks.tiling --model FOLDER         # the small model
+    python -m benchmarks.tiling --arch sd21-eighth     # SD2.1's classes, random weights
+    python -m benchmarks.tiling --idle                 # no model: the paths around it alone
+
+``--seams`` or ``--memory`` does one of the two. On 2 quiet cores: seams 2 min, memory 4 min for
+the small model at 8192 x 8192. Peak memory is the largest resident set of a process that makes one
+picture, start to end, by the command's own code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.machine import machine_name
+from benchmarks.tiling_peers import diffusers_style, hard_tiles, upscaler_of
+from tudsr.evaluate.seams import seam_ratio
+from tudsr.images.atomic import write_json, write_text
+from tudsr.images.read import read_image
+from tudsr.images.resize import bicubic_resize
+from tudsr.upscale.cascade import pass_sizes, split_scale
+from tudsr.upscale.tiles import plan_tiles
+from tudsr.upscale.upscaler import Upscaler
+
+RESULTS = Path(__file__).parent / "results"
+SCALE, SHIFT_PX = 4, 128
+SEAM_GOAL, SHIFT_GOAL_DB, MEMORY_GOAL = 1.02, 45.0, 1.05
+_CHILD = """
+import json, resource, sys
+from pathlib import Path
+from benchmarks.tiling_peers import chosen_of
+from tudsr.upscale.files import Job, upscale_one
+source, target, kind, where = sys.argv[1:]
+upscale_one(Job(Path(source), Path(target)), chosen_of(kind, where, 8))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def seams(kind: str, where: str, pictures: list[np.ndarray]) -> list[dict[str, object]]:
+    """Seam ratio and shift consistency of each way to tile, mean over pictures."""
+    whole = upscaler_of(kind, where, whole=True)
+    rows: list[dict[str, object]] = []
+    ways: dict[str, Callable[[str, str], Callable[[np.ndarray], np.ndarray]]] = {
+        "tudsr": _ours,
+        "diffusers-style": diffusers_style,
+        "hard tiles": hard_tiles,
+    }
+    untiled = [whole.upscale(lr, SCALE) for lr in pictures]
+    for name, way in ways.items():
+        enlarge = way(kind, where)
+        ratios, shifts = [], []
+        for lr, control in zip(pictures, untiled, strict=True):
+            made = enlarge(lr)
+            lines = _lines(upscaler_of(kind, where), lr)
+            ratios.append(seam_ratio(made, control, lines, lines))
+            shifts.append(_psnr(made, _shifted(enlarge, lr)))
+        rows.append(
+            {
+                "way": name,
+                "seam ratio": round(float(np.mean(ratios)), 4),
+                "worst seam ratio": round(float(np.max(ratios)), 4),
+                "shifted grid, dB": round(float(np.mean(shifts)), 2),
+            }
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def memory(kind: str, where: str, sides: tuple[int, int]) -> list[dict[str, object]]:
+    """Peak memory of a small and a large result, by format."""
+    rows: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        for side in sides:
+            picture = Image.fromarray(noise).resize(
+                (side // 8, side // 8), Image.Resampling.BICUBIC
+            )
+            for fmt in ("png", "tif", "jpg"):
+                source = Path(folder) / f"{side}.{fmt}"
+                picture.save(source)
+                peak = _peak(source, Path(folder) / f"out.{fmt}", kind, where)
+                before = [r for r in rows if r["format"] == fmt]
+                ratio = peak / float(str(before[0]["peak, MiB"])) if before else 1.0
+                row = {"format": fmt, "result": f"{side}²", "peak, MiB": peak}
+                rows.append({**row, "to the small one": round(ratio, 3)})
+                print(rows[-1], flush=True)
+    return rows
+
+
+def _peak(source: Path, target: Path, kind: str, where: str) -> float:
+    command = [sys.executable, "-c", _CHILD, str(source), str(target), kind, where]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return round(int(done.stdout.split()[-1]) / 1024, 1)
+
+
+def _ours(kind: str, where: str) -> Callable[[np.ndarray], np.ndarray]:
+    upscaler = upscaler_of(kind, where)
+    return lambda lr: upscaler.upscale(lr, SCALE)
+
+
+def _shifted(enlarge: Callable[[np.ndarray], np.ndarray], lr: np.ndarray) -> np.ndarray:
+    """The same part of the result with the grid moved by about half a tile."""
+    pad = SHIFT_PX // SCALE
+    return enlarge(np.pad(lr, ((pad, 0), (pad, 0), (0, 0)), "reflect"))[SHIFT_PX:, SHIFT_PX:]
+
+
+def _psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """Without the border whose surroundings the shift changed."""
+    error = np.square(a - b, dtype=np.float64)[SHIFT_PX:, SHIFT_PX:].mean()
+    return 200.0 if error == 0 else min(200.0, -10 * float(np.log10(error)))
+
+
+def _lines(upscaler: Upscaler, lr: np.ndarray) -> list[int]:
+    """Where the last pass' tiles meet; pictures are square."""
+    size, how = pass_sizes(*lr.shape[:2], split_scale(SCALE))[-1], upscaler.settings
+    tiles = plan_tiles(*size, how.tile_px, how.overlap_px, upscaler.runtime.size_multiple)
+    return sorted({round(t.rows.fade_in) for t in tiles if t.rows.fade_in is not None})
+
+
+def _pictures(side: int, count: int) -> list[np.ndarray]:
+    """The middles of the test photographs, reduced by 4."""
+    made: list[np.ndarray] = []
+    for path in sorted(Path("data/test").iterdir())[:count]:
+        pixels = read_image(path).pixels
+        top, left = ((n - SCALE * side) // 2 for n in pixels.shape[:2])
+        crop = pixels[top : top + SCALE * side, left : left + SCALE * side]
+        made.append(np.clip(bicubic_resize(crop, side, side), 0, 1))
+    return made
+
+
+def _table(rows: list[dict[str, object]]) -> str:
+    names = list(rows[0])
+    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    return "\n".join(lines + ["| " + " | ".join(str(r[n]) for n in names) + " |" for r in rows])
+
+
+def main() -> None:
+    """Measure, print, and write benchmarks/results/tiling-KIND.{json,md}."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="", help="a bundle's folder; empty: the champion")
+    parser.add_argument("--arch", help="random weights of this architecture instead")
+    parser.add_argument("--idle", action="store_true", help="a model that changes nothing")
+    parser.add_argument("--seams", action="store_true")
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--large", type=int, default=8192, help="side of the large result")
+    parser.add_argument("--side", type=int, default=224, help="side of the inputs for seams")
+    parser.add_argument("--count", type=int, default=6, help="pictures for seams")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    kind = "idle" if given.idle else "random" if given.arch else "model"
+    where = given.arch or given.model
+    both = not given.seams and not given.memory
+    found: dict[str, object] = {
+        "machine": machine_name(),
+        "kind": kind,
+        "where": given.arch or kind,
+    }
+    text = [f"{given.arch or kind}, {machine_name()}."]
+    if (given.seams or both) and kind != "idle":
+        found["seams"] = rows = seams(kind, where, _pictures(given.side, given.count))
+        goal = f"Goal S1: {SEAM_GOAL} and {SHIFT_GOAL_DB:g} dB."
+        text += ["", f"x{SCALE}, {given.count} photographs. {goal}", "", _table(rows)]
+    if given.memory or both:
+        found["memory"] = rows = memory(kind, where, (1024, given.large))
+        text += ["", f"x8, one process a row. Goal P5: {MEMORY_GOAL} for PNG and TIFF.", ""]
+        text += [_table(rows)]
+    name = f"tiling-{label}"
+    write_json(given.out / f"{name}.json", json.loads(json.dumps(found)))
+    write_text(given.out / f"{name}.md", "\n".join(text) + "\n")
+
+
+if __name__ == "__main__":
+    main()

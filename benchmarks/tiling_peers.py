@@ -1,0 +1,140 @@
+"""What `benchmarks.tiling` holds beside each other: models by name, and other ways to tile."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tudsr.profile import UpscaleSettings
+from tudsr.upscale.cascade import pass_sizes, split_scale
+from tudsr.upscale.chosen import ChosenModel
+from tudsr.upscale.interpolate import enlarge_window
+from tudsr.upscale.target import Target
+from tudsr.upscale.upscaler import Upscaler
+
+SCALE = 4
+# Diffusers' autoencoders overlap a quarter of a tile and fade linearly over all of it.
+_DIFFUSERS_OVERLAP = 0.25
+_RANDOM = UpscaleSettings(tile_px=512, overlap_px=64)
+_SMALL = UpscaleSettings(tile_px=272, overlap_px=32)
+
+
+class Idle:
+    """A model that changes nothing."""
+
+    size_multiple = 16
+
+    def restore(self, image: np.ndarray, stage: int, full_precision: bool = False) -> np.ndarray:
+        """The same."""
+        return image
+
+    def restore_batch(self, images: Any, stage: int, full_precision: bool = False) -> Any:
+        """The same."""
+        return list(images)
+
+
+class _Fixed(ChosenModel):
+    """A command's model that is not in a bundle."""
+
+    made: Upscaler
+
+    def upscaler(self) -> Upscaler:
+        return self.made
+
+    def signature(self) -> str:
+        return "benchmark"
+
+
+def chosen_of(kind: str, where: str, scale: float) -> ChosenModel:
+    """As the command line does: kind ``model`` a bundle, ``random`` an architecture, ``idle``."""
+    if kind == "model":
+        return ChosenModel(where or None, Target(scale=scale))
+    chosen = _Fixed(None, Target(scale=scale))
+    chosen.made = upscaler_of(kind, where)
+    return chosen
+
+
+@cache
+def upscaler_of(kind: str, where: str, whole: bool = False) -> Upscaler:
+    """The model by name; ``whole`` enlarges in one tile."""
+    if kind == "model":
+        loaded = ChosenModel(where or None, Target(scale=SCALE)).upscaler()
+        runtime, settings = loaded.runtime, loaded.settings
+    else:
+        runtime = Idle() if kind == "idle" else _random_runtime(where)
+        settings = _SMALL if kind == "idle" else _RANDOM
+    multiple = runtime.size_multiple
+    one = {"tile_px": 4096 // multiple * multiple}
+    return Upscaler(runtime, settings.model_copy(update=one if whole else {}))
+
+
+def hard_tiles(kind: str, where: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Tiles side by side."""
+    ours = upscaler_of(kind, where)
+    hard = Upscaler(ours.runtime, ours.settings.model_copy(update={"overlap_px": 0}))
+    return lambda lr: hard.upscale(lr, SCALE)
+
+
+def diffusers_style(kind: str, where: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Tiles that overlap by a quarter, cut at the border, faded linearly into the ones before."""
+    ours = upscaler_of(kind, where)
+
+    def enlarge(lr: np.ndarray) -> np.ndarray:
+        passes = split_scale(SCALE)
+        for step, size in zip(passes, pass_sizes(*lr.shape[:2], passes), strict=True):
+            whole = (slice(0, size[0]), slice(0, size[1]))
+            wide = np.clip(enlarge_window(lr, size, whole, step.interpolation), 0, 1)
+            lr = _faded(ours, wide, step.stage)
+        return lr
+
+    return enlarge
+
+
+def _faded(ours: Upscaler, image: np.ndarray, stage: int) -> np.ndarray:
+    tile, multiple = ours.settings.tile_px, ours.runtime.size_multiple
+    stride = int(tile * (1 - _DIFFUSERS_OVERLAP)) // multiple * multiple
+    out, weight = np.zeros_like(image), np.zeros((*image.shape[:2], 1), np.float32)
+    for top in range(0, max(1, image.shape[0] - (tile - stride)), stride):
+        for left in range(0, max(1, image.shape[1] - (tile - stride)), stride):
+            part = image[top : top + tile, left : left + tile]
+            pad = [(0, -part.shape[i] % multiple) for i in (0, 1)]
+            made = ours.runtime.restore(np.pad(part, (*pad, (0, 0)), "reflect"), stage)
+            made = made[: part.shape[0], : part.shape[1]]
+            ramps = [
+                _ramp(n, at, tile - stride)
+                for n, at in zip(part.shape[:2], (top, left), strict=True)
+            ]
+            area = slice(top, top + part.shape[0]), slice(left, left + part.shape[1])
+            share = (ramps[0][:, None] * ramps[1])[:, :, None]
+            # The later tile fades in over what is there, as diffusers' blend_v and blend_h do.
+            out[area] = out[area] * (1 - share) + made * share
+            weight[area] = 1
+    return out
+
+
+def _ramp(length: int, start: int, fade: int) -> np.ndarray:
+    ramp = np.ones(length, np.float32)
+    if start:
+        ramp[:fade] = (np.arange(min(fade, length)) / fade)[: len(ramp)]
+    return ramp
+
+
+def _random_runtime(arch: str) -> Any:
+    """Random weights and fresh adapters, which change nothing: tiling is all that is measured."""
+    from tudsr.model.adapters import add_adapter, save_adapter
+    from tudsr.model.base import random_base
+    from tudsr.model.runtime import TorchRuntime
+    from tudsr.profile import RuntimeSettings, load_profile
+
+    base, lora = random_base(arch, 0), load_profile("sd21").stage1.lora
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {stage: Path(folder) / f"{stage}.safetensors" for stage in (1, 2)}
+        for stage, path in paths.items():
+            add_adapter(base.unet, f"stage{stage}", lora, stage)
+            save_adapter(path, base.unet, f"stage{stage}", lora, {1: 200, 2: 50}[stage])
+        return TorchRuntime(random_base(arch, 0), paths, RuntimeSettings(precision="fp32"))
