@@ -160,12 +160,9 @@ def main() -> None:
     kind = "idle" if given.idle else "random" if given.arch else "model"
     where = given.arch or given.model
     both = not given.seams and not given.memory
-    found: dict[str, object] = {
-        "machine": machine_name(),
-        "kind": kind,
-        "where": given.arch or kind,
-    }
-    text = [f"{given.arch or kind}, {machine_name()}."]
+    label = given.arch or kind
+    found: dict[str, object] = {"machine": machine_name(), "model": label}
+    text = [f"{label}, {machine_name()}."]
     if (given.seams or both) and kind != "idle":
         found["seams"] = rows = seams(kind, where, _pictures(given.side, given.count))
         goal = f"Goal S1: {SEAM_GOAL} and {SHIFT_GOAL_DB:g} dB."

@@ -98,22 +98,19 @@ def diffusers_style(kind: str, where: str) -> Callable[[np.ndarray], np.ndarray]
 def _faded(ours: Upscaler, image: np.ndarray, stage: int) -> np.ndarray:
     tile, multiple = ours.settings.tile_px, ours.runtime.size_multiple
     stride = int(tile * (1 - _DIFFUSERS_OVERLAP)) // multiple * multiple
-    out, weight = np.zeros_like(image), np.zeros((*image.shape[:2], 1), np.float32)
+    out = np.zeros_like(image)
     for top in range(0, max(1, image.shape[0] - (tile - stride)), stride):
         for left in range(0, max(1, image.shape[1] - (tile - stride)), stride):
             part = image[top : top + tile, left : left + tile]
             pad = [(0, -part.shape[i] % multiple) for i in (0, 1)]
             made = ours.runtime.restore(np.pad(part, (*pad, (0, 0)), "reflect"), stage)
             made = made[: part.shape[0], : part.shape[1]]
-            ramps = [
-                _ramp(n, at, tile - stride)
-                for n, at in zip(part.shape[:2], (top, left), strict=True)
-            ]
+            down = _ramp(part.shape[0], top, tile - stride)
+            right = _ramp(part.shape[1], left, tile - stride)
             area = slice(top, top + part.shape[0]), slice(left, left + part.shape[1])
-            share = (ramps[0][:, None] * ramps[1])[:, :, None]
+            share = (down[:, None] * right)[:, :, None]
             # The later tile fades in over what is there, as diffusers' blend_v and blend_h do.
             out[area] = out[area] * (1 - share) + made * share
-            weight[area] = 1
     return out
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -211,3 +212,15 @@ def test_bars_count_the_work_that_is_left(folder, tmp_path):
     assert shown.done == shown.left == 3 * 96 * 96
     assert shown.bar.tasks[-1].percentage == 100
     shutil.rmtree(tmp_path / "out")
+
+
+def test_memory_does_not_grow_with_the_height_of_the_result(tmp_path):
+    """What Python and NumPy hold at most; a float32 canvas of the larger result takes 24 MB."""
+    peaks = []
+    for height in (64, 1024):
+        Image.fromarray(scene(0, 64)).resize((64, height)).save(tmp_path / "in.png")
+        tracemalloc.start()
+        upscale_one(Job(tmp_path / "in.png", tmp_path / "out.png"), Chosen(None, Target(scale=8)))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 8e6

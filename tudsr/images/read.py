@@ -28,7 +28,10 @@ from tudsr.images.picture import Picture
 MAX_PIXELS = 100_000_000
 MIN_SIDE_PX = 8
 
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, LookupError, TypeError)
+_DAMAGED = (
+    *(OSError, SyntaxError, ValueError, EOFError, struct.error, LookupError, TypeError),
+    RuntimeError,  # what Pillow raises for a damaged AVIF
+)
 _MODES_8 = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "CMYK")
 _MODES_16 = ("I;16", "I;16B", "RGB", "RGBA", "RGBX")
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _EXTRA_SAMPLES, _ORIENTATION = 258, 262, 338, 274

@@ -15,7 +15,7 @@ from tudsr.errors import ImageError
 # Up to this size a canvas is an array. Above it lies in a file, which the system keeps in memory
 # as long as nobody else needs it: 40 s of work at 8192 x 8192 lose less than a second to it.
 IN_MEMORY_BYTES = 4 * 2**20
-BAND_BYTES = 2 * 2**20
+BAND_BYTES = 2**20
 
 Area = tuple[slice, slice]
 
@@ -108,7 +108,7 @@ class Canvas:
 
 
 def bands(height: int, width: int) -> list[slice]:
-    """The rows of a picture in groups of about 2 MiB: the same ones however much memory there is.
+    """The rows of a picture in groups of about 1 MiB: the same ones however much memory there is.
 
     Every pass over a picture goes by them, so a result never depends on what fits in memory.
     """
