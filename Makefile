@@ -63,6 +63,9 @@ bench: setup data
 	python -m benchmarks.kills
 	python -m benchmarks.serving
 	python -m benchmarks.hostile
+	python -m benchmarks.tiling
+	python -m benchmarks.tiling --arch sd21-eighth
+	python -m benchmarks.fidelity
 
 # Needs no network, no data and no set-up where the packages are there already, as on a GPU machine
 # with a torch of its own. Parts of ten minutes at most: `python -m benchmarks.gpu --part NAME`.
