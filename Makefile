@@ -9,7 +9,8 @@ export BENTOML_DO_NOT_TRACK ?= True
 # The tools below find each other and the project's Python first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run setup data test lint k8s-lint serve bench bench-gpu constraints
+.PHONY: run setup data test kubeflow-unit kubeflow-integration kubeflow-e2e lint k8s-lint serve
+.PHONY: bench bench-gpu constraints
 
 run: setup data .zen
 	@[ -t 1 ] || export ZENML_LOGGING_COLORS_DISABLED=true; \
@@ -36,6 +37,16 @@ data: setup
 
 test: setup data lint
 	OMP_NUM_THREADS=1 pytest -n 2 --dist loadscope
+
+# Kubeflow without a cluster (docs/kubeflow.md); `make test` runs all three too.
+kubeflow-unit: setup data
+	pytest tests/kubeflow -m "not slow"
+
+kubeflow-integration: setup data
+	pytest tests/kubeflow/test_loopback.py -k submission
+
+kubeflow-e2e: setup data
+	pytest tests/kubeflow/test_loopback.py -k end_to_end
 
 lint: setup
 	ruff check .

@@ -35,13 +35,6 @@ class KubeflowError(TudsrError):
     """Kubeflow cannot be reached, refuses, or reports that a run failed."""
 
 
-def limit_time(client: Any, timeout_s: float) -> None:
-    """Let no request of a ``kfp.Client`` wait longer than this; by default they wait for ever."""
-    pool = client._run_api.api_client.rest_client.pool_manager
-    pool.connection_pool_kw["timeout"] = urllib3.Timeout(connect=timeout_s, read=timeout_s)
-    pool.connection_pool_kw["retries"] = False
-
-
 @contextmanager
 def explained(where: str) -> Generator[None]:
     """Turn what the client raises into one sentence.

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
-from kfp.client import Client as KfpClient
 from zenml.constants import METADATA_ORCHESTRATOR_RUN_ID, METADATA_ORCHESTRATOR_URL
 from zenml.enums import ExecutionStatus
 from zenml.integrations.kubeflow.orchestrators import KubeflowOrchestrator
@@ -23,8 +22,9 @@ from zenml.metadata.metadata_types import MetadataType, Uri
 from zenml.orchestrators import SubmissionResult
 from zenml.orchestrators.utils import get_orchestrator_run_name
 
-from pipelines.kubeflow.api import explained, limit_time, status_of, tried_again, wait
+from pipelines.kubeflow.api import explained, status_of, tried_again, wait
 from pipelines.kubeflow.attempts import VOLUME, attempts_of, pod_name
+from pipelines.kubeflow.client import connect
 from pipelines.kubeflow.flavor import PoolsConfig, PoolsSettings
 from pipelines.kubeflow.inputs import fetch_inputs
 from pipelines.kubeflow.pools import load_pools
@@ -114,14 +114,12 @@ class PoolsOrchestrator(KubeflowOrchestrator):
             metadata=self._run_metadata(run_id, settings),
         )
 
-    def _get_kfp_client(self, settings: PoolsSettings) -> KfpClient:
-        """The parent's client with this component's token and a limit on every answer."""
-        if self.config.api_token:
-            token = {"existing_token": self.config.api_token}
-            settings = settings.model_copy(update={"client_args": settings.client_args | token})
-        client = super()._get_kfp_client(settings)
-        limit_time(client, self.config.api_timeout_s)
-        return client
+    def _get_kfp_client(self, settings: PoolsSettings) -> Any:
+        """A client with this component's token and a limit on every answer."""
+        connector = self.get_connector()
+        user, password = settings.client_username, settings.client_password
+        cookies = self._get_session_cookie(user, password) if user and password else None
+        return connect(self.config, settings, connector and connector.connect(), cookies)
 
     def get_pipeline_run_metadata(self, run_id: UUID) -> dict[str, MetadataType]:
         """The link to the run, told once more by its first step."""
@@ -172,8 +170,8 @@ class PoolsOrchestrator(KubeflowOrchestrator):
         self, run: PipelineRunResponse, include_steps: bool = False
     ) -> tuple[ExecutionStatus | None, dict[str, ExecutionStatus] | None]:
         """Kubeflow's word for the whole run; the steps' own is what they told ZenML."""
-        client = self._get_kfp_client(cast(PoolsSettings, self.get_settings(run)))
         with explained(self.where):
+            client = self._get_kfp_client(cast(PoolsSettings, self.get_settings(run)))
             found = tried_again(lambda: client.get_run(_kubeflow_id(run)))
         return status_of(found), {} if include_steps else None
 
@@ -182,8 +180,8 @@ class PoolsOrchestrator(KubeflowOrchestrator):
 
         Both kinds of stopping do this; what is saved stays on the checkpoint volume.
         """
-        client = self._get_kfp_client(cast(PoolsSettings, self.get_settings(run)))
         with explained(self.where):
+            client = self._get_kfp_client(cast(PoolsSettings, self.get_settings(run)))
             tried_again(lambda: client.terminate_run(_kubeflow_id(run)))
 
     def delete_schedule(self, schedule: ScheduleResponse) -> None:
@@ -192,8 +190,8 @@ class PoolsOrchestrator(KubeflowOrchestrator):
         if not known:
             logger.warning("Schedule %s has no recurring run on Kubeflow.", schedule.name)
             return
-        client = self._get_kfp_client(PoolsSettings())
         with explained(self.where):
+            client = self._get_kfp_client(PoolsSettings())
             client.delete_recurring_run(str(known))
 
 

@@ -33,7 +33,7 @@ def start_schedule(
         experiment_id=experiment,
         job_name=name,
         pipeline_package_path=str(file),
-        cron_expression=schedule.cron_expression,
+        cron_expression=_with_seconds(schedule.cron_expression),
         interval_second=interval and int(interval.total_seconds()),
         start_time=schedule.utc_start_time,
         end_time=schedule.utc_end_time,
@@ -41,6 +41,11 @@ def start_schedule(
         max_concurrency=1,
     )
     return str(made.recurring_run_id)
+
+
+def _with_seconds(cron: str | None) -> str | None:
+    """Kubeflow's cron has a field for seconds first; ZenML's, the usual one, has not."""
+    return f"0 {cron}" if cron and len(cron.split()) == 5 else cron
 
 
 def _experiment(client: Any, name: str, namespace: str | None) -> str:

@@ -11,3 +11,25 @@ def pools():
     from pipelines.kubeflow.pools import load_pools
 
     return load_pools()
+
+
+@pytest.fixture(scope="session")
+def laptop(tmp_path_factory):
+    """Servers, a loopback Kubeflow and a registered stack, once for all tests that need them."""
+    from tests.kubeflow.cluster import TOKEN, build, quiet, serve_runs
+    from tests.kubeflow.kubeflow_api import Cluster, served
+    from tests.kubeflow.servers import stores
+    from tests.kubeflow.warm import Warm
+
+    folder = tmp_path_factory.mktemp("cluster")
+    (folder / "warm").mkdir()
+    warm = Warm({**quiet(), "HOME": str(folder / "warm")})
+    api = Cluster()
+    api.token = TOKEN
+    try:
+        with stores(folder) as running, served(api) as address:
+            made = build(folder, running, warm, api, address)
+            serve_runs(made)
+            yield made
+    finally:
+        warm.stop()
