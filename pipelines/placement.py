@@ -19,6 +19,7 @@ from zenml.enums import StackComponentType
 from zenml.steps import BaseStep
 
 from tudsr.data.sets import set_version
+from tudsr.errors import SettingsError
 from tudsr.model.version import base_version
 from tudsr.profile import Profile, StepPlace
 from tudsr.release.locate import rival
@@ -62,9 +63,20 @@ def outside(profile: Profile, gate: bool = True) -> Outside:
 
 
 def placed(profile: Profile) -> Callable[[BaseStep], BaseStep]:
-    """``at = placed(profile); at(step)(...)``: the step at its place, if this is a cluster."""
+    """``at = placed(profile); at(step)(...)``: the step at its place, if this is a cluster.
+
+    Raises:
+        SettingsError: a training asks for several GPUs that it would not use.
+    """
     if not (_drawn.get() or _active_flavor() == FLAVOR):
         return lambda step: step
+    for stage in ("train_stage1", "train_stage2"):
+        gpus, devices = getattr(profile.cluster, stage).gpus, profile.runtime.devices
+        if max(gpus, 1) != devices:
+            raise SettingsError(
+                f"cluster.{stage}.gpus is {gpus} and runtime.devices is {devices}: training takes "
+                "as many processes as runtime.devices says, a GPU each; set both to the same"
+            )
     return lambda step: _at(step, getattr(profile.cluster, step.name))
 
 

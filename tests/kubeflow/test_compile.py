@@ -181,6 +181,15 @@ def test_the_plan_adds_up(pools):
     assert f"{sum(e.cost for e in found.values()):.2f}" in told
 
 
+def test_gpus_that_training_would_not_use_are_refused(tmp_path):
+    from pipelines.kubeflow.commands import app
+
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("extends: sd21\ncluster: {train_stage1: {gpus: 4}}\n", "utf-8")
+    with pytest.raises(SettingsError, match=r"gpus is 4 and runtime\.devices is 1"):
+        CliRunner().invoke(app, ["plan", "--profile", str(mine)], catch_exceptions=False)
+
+
 def test_a_plan_without_a_throughput_says_unknown(tmp_path):
     from pipelines.kubeflow.commands import app
 

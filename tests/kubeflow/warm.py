@@ -4,8 +4,8 @@ What is shared is other people's code: torch, diffusers, ZenML and so on. None o
 modules is imported before the fork, so a pod runs the copy in its own folder; environment, working
 directory, arguments and output are set anew in the child, which then runs ``python -m MODULE``.
 
-As a program: one JSON request a line on standard input, answered by the child's process id and
-then its exit code, a line each.
+As a program: one JSON request a line on standard input. Each is answered on a named pipe of its
+own, with the child's process id and later its exit code, so that several may run at a time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ class Warm:
             [sys.executable, "-u", __file__],
             env=environment,
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
             text=True,
         )
         self._lock = threading.Lock()
@@ -45,32 +44,26 @@ class Warm:
         """Run a command to its end and return its exit code, minus the signal if one ended it."""
         if argv[:2] != ["python", "-m"]:
             raise ValueError(f"only python -m MODULE can be started warm, not {argv[:3]}")
+        answers = Path(f"{log}.answers")
+        os.mkfifo(answers)
         request = {"argv": argv[2:], "env": environment, "cwd": str(cwd), "log": str(log)}
         with self._lock:
-            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.write(json.dumps({**request, "answers": str(answers)}) + "\n")
             self._process.stdin.flush()
-            pid = int(self._process.stdout.readline())
+        with answers.open() as told:
+            pid = int(told.readline())
             on_start(pid)
-            timer = threading.Timer(deadline_s, os.kill, (pid, signal.SIGTERM))
+            timer = threading.Timer(deadline_s or 0, os.kill, (pid, signal.SIGTERM))
             if deadline_s:
                 timer.start()
-            code = int(self._process.stdout.readline())
+            code = int(told.readline())
             timer.cancel()
+        answers.unlink()
         return code
 
     def stop(self) -> None:
         self._process.stdin.close()
         self._process.wait(30)
-
-
-def cold(argv, environment, cwd, log, deadline_s=None, on_start=lambda pid: None):
-    """The same in a process of its own, from the first import."""
-    with Path(log).open("w") as file:
-        process = subprocess.Popen(
-            argv, env=environment, cwd=cwd, stdout=file, stderr=subprocess.STDOUT
-        )
-        on_start(process.pid)
-        return process.wait(deadline_s)
 
 
 def _child(request: dict) -> None:
@@ -109,9 +102,17 @@ def _fork(request: dict) -> int:
         os._exit(code)
 
 
+def _serve(request: dict) -> None:
+    """In a process between: start the child, tell its id, wait for it, tell its end."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    pid = _fork(request)
+    with Path(request["answers"]).open("w", buffering=1) as answers:
+        answers.write(f"{pid}\n")
+        _, status = os.waitpid(pid, 0)
+        answers.write(f"{os.waitstatus_to_exitcode(status)}\n")
+
+
 def main() -> None:
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
     for library in _LIBRARIES.split():
         __import__(library)
     import torch
@@ -120,11 +121,11 @@ def main() -> None:
     loaded = [name for name in sys.modules if name.split(".")[0] in _OURS]
     if loaded:
         raise RuntimeError(f"imported before the fork: {loaded}")
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:
-        pid = _fork(json.loads(line))
-        answers.write(f"{pid}\n")
-        _, status = os.waitpid(pid, 0)
-        answers.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        if os.fork() == 0:
+            _serve(json.loads(line))
+            os._exit(0)
 
 
 if __name__ == "__main__":
