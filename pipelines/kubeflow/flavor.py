@@ -12,7 +12,7 @@ from zenml.integrations.kubeflow.flavors.kubeflow_orchestrator_flavor import (
 )
 from zenml.utils.secret_utils import SecretField
 
-from pipelines.kubeflow.secrets import DEFAULT
+from pipelines.kubeflow.secrets import DEFAULT, DEFAULT_CONFIG_MAPS
 from pipelines.placement import FLAVOR
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ class PoolsConfig(KubeflowOrchestratorConfig, PoolsSettings):
         default=DEFAULT,
         description="Kubernetes Secrets that every step gets: name to keys, each the name of an "
         "environment variable. Values never enter the specification",
+    )
+    config_maps: dict[str, list[str]] = Field(
+        default=DEFAULT_CONFIG_MAPS,
+        description="ConfigMaps that every step gets, likewise: addresses, which are no secrets",
     )
     checkpoint_claim: str | None = Field(
         None, description="PersistentVolumeClaim for checkpoints, outcomes and fetched data"

@@ -64,6 +64,7 @@ class PoolsOrchestrator(KubeflowOrchestrator):
         config = self.config
         return Cluster(
             secrets=config.secrets,
+            config_maps=config.config_maps,
             claim=config.checkpoint_claim,
             mount=config.checkpoint_mount,
             user=config.run_as_user,

@@ -1,4 +1,4 @@
-"""Which Kubernetes Secrets the steps get: names of keys only, never a value.
+"""Which Kubernetes Secrets and ConfigMaps the steps get: names of keys only, never a value.
 
 A key has the name of the environment variable that it becomes.
 """
@@ -14,14 +14,18 @@ Secrets = Mapping[str, Sequence[str]]
 
 DEFAULT: dict[str, list[str]] = {
     "tudsr-zenml": ["ZENML_STORE_URL", "ZENML_STORE_API_KEY"],
-    "tudsr-stores": [
+    "tudsr-stores": ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"],
+}
+
+DEFAULT_CONFIG_MAPS: dict[str, list[str]] = {
+    "tudsr-settings": [
         "AWS_ENDPOINT_URL",
-        "AWS_ACCESS_KEY_ID",
-        "AWS_SECRET_ACCESS_KEY",
+        "AWS_DEFAULT_REGION",
         "MLFLOW_TRACKING_URI",
         "TUDSR_DVC_REMOTE",
     ],
 }
+"""As ``k8s/base/settings.yaml`` makes it."""
 
 _NEEDED = DEFAULT["tudsr-zenml"]
 _SOUNDS_SECRET = re.compile(r"(TOKEN|PASSWORD|PASSWD|SECRET|API_KEY|ACCESS_KEY|CREDENTIALS?)$")

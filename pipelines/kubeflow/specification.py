@@ -15,7 +15,12 @@ from pipelines.kubeflow.attempts import VOLUME
 from pipelines.kubeflow.demand import Demand
 from pipelines.kubeflow.entrypoint import COMMAND, RUN_ID_OPTION, SOURCE
 from pipelines.kubeflow.pools import Toleration
-from pipelines.kubeflow.secrets import Secrets, check_environment, check_secrets
+from pipelines.kubeflow.secrets import (
+    DEFAULT_CONFIG_MAPS,
+    Secrets,
+    check_environment,
+    check_secrets,
+)
 from tudsr.errors import SettingsError
 
 _DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
@@ -31,6 +36,7 @@ class Cluster:
         mount: where it is mounted.
         user, group: ids of the steps' processes.
         labels: labels of every pod.
+        config_maps: ConfigMap to its keys, likewise.
         retry_delay_s: wait before the first retry, doubled for each further one, seconds.
     """
 
@@ -41,6 +47,7 @@ class Cluster:
     group: int = 1000
     labels: Mapping[str, str] = field(default_factory=dict)
     retry_delay_s: int = 60
+    config_maps: Secrets = field(default_factory=lambda: DEFAULT_CONFIG_MAPS)
 
 
 @dataclass(frozen=True)
@@ -171,6 +178,8 @@ def _tell_kubernetes(one: dsl.PipelineTask, task: Task, cluster: Cluster) -> Non
         kubernetes.mount_pvc(one, cluster.claim, cluster.mount)
     for name, keys in cluster.secrets.items():
         kubernetes.use_secret_as_env(one, name, {key: key for key in keys})
+    for name, keys in cluster.config_maps.items():
+        kubernetes.use_config_map_as_env(one, name, {key: key for key in keys})
     kubernetes.set_timeout(one, demand.timeout_s)
     kubernetes.set_security_context(one, cluster.user, cluster.group, run_as_non_root=True)
     labels = {

@@ -18,7 +18,7 @@ import yaml
 from tests.kubeflow.conftest import IMAGE
 from tests.kubeflow.executor import Executor
 from tests.kubeflow.kubeflow_api import Cluster
-from tests.kubeflow.servers import Stores, aws
+from tests.kubeflow.servers import Stores, keys
 from tests.kubeflow.warm import Warm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -154,10 +154,13 @@ def build(folder: Path, stores: Stores, warm: Warm, api: Cluster, address: str) 
     _photographs(laptop)
     _fill_remote(stores.s3, laptop / "data", (laptop, image))
     (laptop / "zenml_command.py").write_text(_COMMAND, "utf-8")
-    environment = {**quiet(), "HOME": str(laptop), "PYTHONPATH": str(laptop), **aws(stores.s3)}
+    environment = {**quiet(), "HOME": str(laptop), "PYTHONPATH": str(laptop), **keys()}
+    environment["AWS_ENDPOINT_URL"] = stores.s3
     environment |= {"ZENML_STORE_URL": stores.zenml, "ZENML_STORE_API_KEY": stores.api_key}
     environment |= {"MLFLOW_TRACKING_URI": stores.mlflow}
-    nodes = Executor(image, quiet(), stores.secrets, folder / "nodes", warm.start)
+    nodes = Executor(
+        image, quiet(), stores.secrets, stores.config_maps, folder / "nodes", warm.start
+    )
     made = Laptop(laptop, environment, stores, api, nodes, warm)
     _register(made, address, folder / "mnt" / "tudsr")
     return made

@@ -36,6 +36,7 @@ class Executor:
         image: files of the one image there is.
         image_environment: the environment that the image sets.
         secrets: Kubernetes Secrets by name.
+        config_maps: ConfigMaps by name.
         folder: where pods and claims are.
         start: runs a command: (argv, environment, cwd, log, deadline in seconds, on start) to code.
         meddle: called with each pod and its process id when it has started.
@@ -44,6 +45,7 @@ class Executor:
     image: Path
     image_environment: dict[str, str]
     secrets: dict[str, dict[str, str]]
+    config_maps: dict[str, dict[str, str]]
     folder: Path
     start: Callable[..., int]
     meddle: Callable[[Pod, int], None] = lambda pod, pid: None
@@ -84,6 +86,9 @@ class Executor:
         for secret in told.secret_as_env:
             held = self.secrets[secret.secret_name]
             environment |= {k.env_var: held[k.secret_key] for k in secret.key_to_env}
+        for settings in told.config_map_as_env:
+            held = self.config_maps[settings.config_map_name]
+            environment |= {k.env_var: held[k.config_map_key] for k in settings.key_to_env}
         for mount in told.pvc_mount:
             self._mount(mount.constant, Path(mount.mount_path))
         argv = [_resolve(part, inputs) for part in [*container["command"], *container["args"]]]

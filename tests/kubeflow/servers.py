@@ -21,7 +21,7 @@ _PASSWORD = "only-on-loopback"
 
 @dataclass(frozen=True)
 class Stores:
-    """Addresses, and what the Kubernetes Secrets of a cluster would hold."""
+    """Addresses, and what the Secrets and ConfigMaps of a cluster would hold."""
 
     zenml: str
     api_key: str
@@ -30,18 +30,23 @@ class Stores:
 
     @property
     def secrets(self) -> dict[str, dict[str, str]]:
-        stores = {**aws(self.s3), "MLFLOW_TRACKING_URI": self.mlflow}
-        stores["TUDSR_DVC_REMOTE"] = "s3://dvc/store"
         zenml = {"ZENML_STORE_URL": self.zenml, "ZENML_STORE_API_KEY": self.api_key}
-        return {"tudsr-zenml": zenml, "tudsr-stores": stores}
+        return {"tudsr-zenml": zenml, "tudsr-stores": keys()}
+
+    @property
+    def config_maps(self) -> dict[str, dict[str, str]]:
+        return {
+            "tudsr-settings": {
+                "AWS_ENDPOINT_URL": self.s3,
+                "AWS_DEFAULT_REGION": "us-east-1",
+                "MLFLOW_TRACKING_URI": self.mlflow,
+                "TUDSR_DVC_REMOTE": "s3://dvc/store",
+            }
+        }
 
 
-def aws(address: str) -> dict[str, str]:
-    return {
-        "AWS_ENDPOINT_URL": address,
-        "AWS_ACCESS_KEY_ID": "loopback",
-        "AWS_SECRET_ACCESS_KEY": "loopback",
-    }
+def keys() -> dict[str, str]:
+    return {"AWS_ACCESS_KEY_ID": "loopback", "AWS_SECRET_ACCESS_KEY": "loopback"}
 
 
 @contextmanager

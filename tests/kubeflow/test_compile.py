@@ -113,6 +113,8 @@ def test_secrets_are_names_only(compiled):
         given = {(s.secret_name, k.secret_key) for s in document.kubernetes(task).secret_as_env
                  for k in s.key_to_env}  # fmt: skip
         assert ("tudsr-zenml", "ZENML_STORE_API_KEY") in given
+        (settings,) = document.kubernetes(task).config_map_as_env
+        assert settings.config_map_name == "tudsr-settings"
         names = {variable["name"] for variable in document.container(task)["env"]}
         assert names == {"TUDSR_VOLUME"}
     assert "://" not in text, "an address stands in the specification"

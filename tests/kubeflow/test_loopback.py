@@ -26,6 +26,7 @@ STEPS = (
     "package_bento",
     "register_model",
 )
+KEY = "orchestrator.tudsr_kubeflow"
 RUN = "pipeline run tudsr_full -s kubeflow -c"
 PROFILE = "extends: smoke\nstage1: {checkpoint_every: 4, log_every: 4, images: 48}\n"
 
@@ -56,12 +57,8 @@ def step_settings(**settings):
 
 REFUSED = {
     "pool": (
-        step_settings(orchestrator={"pool": "a10"}),
+        step_settings(**{KEY: {"pool": "a10"}}),
         "train_stage1 asks for pool 'a10', which is not in k8s/pools.yaml; did you mean 'a100'",
-    ),
-    "gpus": (
-        step_settings(orchestrator={"pool": "l4"}, resources={"gpu_count": 2}),
-        "it asks for 2 GPUs and a node has 1; ask for at most 1",
     ),
     "memory": (
         step_settings(resources={"memory": "4TB"}),
@@ -70,14 +67,6 @@ REFUSED = {
     "image": (
         lambda run: run["settings"]["docker"].update(parent_image="registry.example/tudsr:1"),
         "not fixed by its digest",
-    ),
-    "secret": (
-        lambda run: run["settings"].update(orchestrator={"pod_settings": {"env": [{"name": "A"}]}}),
-        "Kubeflow cannot pass on pod_settings env",
-    ),
-    "environment": (
-        lambda run: run.update(environment={"HF_TOKEN": "x"}),
-        "HF_TOKEN as plain environment",
     ),
 }
 
