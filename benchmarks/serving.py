@@ -70,6 +70,10 @@ def main() -> None:
     print(_table(told))
 
 
+def _say(what: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
+
+
 def _ours(bundle: Path, work: Path, seconds: float) -> tuple[dict[str, Any], list[Shot]]:
     command = [sys.executable, "-m", "tudsr", "serve", "--model", str(bundle)]
     environment = {"TUDSR_SERVE_STATE": str(work / "state"), "TUDSR_SERVE_MAX_WAIT_S": "5"}
@@ -77,10 +81,13 @@ def _ours(bundle: Path, work: Path, seconds: float) -> tuple[dict[str, Any], lis
     with Server(command, work / "ours.log", **environment) as server:
         told: dict[str, Any] = {"cold_start_s": time.monotonic() - start}
         target = Target(f"{server.url}/v1/upscale?scale={SCALE}", _bodies(), form=False)
+        _say(f"ours is up after {told['cold_start_s']:.0f} s")
         told |= _calm(target, seconds)
+        _say(f"ours: {told['saturation_per_s']:.2f} a second at saturation")
         shots = poisson(LOAD * told["saturation_per_s"], seconds, list(SIDES), seed=1)
         told["at_70"] = _under_load(fire(target, shots))
         ideal = ideal_latencies(shots, told["alone_s"])
+        _say("ours: three times that")
         told["ideal_at_70"] = {"p50_s": percentile(ideal, 50), "p99_s": percentile(ideal, 99)}
         before = _memory(server.url)
         told["at_300"] = _overload(target, told["saturation_per_s"], seconds)
@@ -98,8 +105,10 @@ def _stock(
     with Server(command, work / "stock.log", BUNDLE=str(bundle)) as server:
         told: dict[str, Any] = {"cold_start_s": time.monotonic() - start}
         target = Target(f"{server.url}/upscale?scale={SCALE}", _bodies(), form=True)
+        _say(f"stock is up after {told['cold_start_s']:.0f} s")
         told |= _calm(target, seconds)
         told["at_70"] = _under_load(fire(target, shots))
+        _say("stock: three times saturation")
         told["at_300"] = _overload(target, rate, seconds)
     return told
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 import time
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from serving.batching import SharedRuntime, TileQueue
 from serving.metrics import metrics, size_class
@@ -18,7 +24,7 @@ from serving.ticket import Cost, Ticket, cost_of
 from tudsr.errors import ImageError, ModelError, RegistryError
 from tudsr.images.picture import Picture
 from tudsr.images.read import read_header, read_image
-from tudsr.images.write import check_fits, encode_image
+from tudsr.images.write import check_fits, encode_rows, is_see_through
 from tudsr.profile import UpscaleSettings
 from tudsr.release.bundle import BundleManifest, load_bundle
 from tudsr.release.locate import Located, locate
@@ -73,6 +79,27 @@ class Answer:
     queue_s: float
     compute_s: float
     encode_s: float
+
+
+class _Timed:
+    """Rows as they are made, and the seconds that making them took."""
+
+    def __init__(self, rows: Generator[NDArray[np.float32]]) -> None:
+        self.rows, self.seconds = rows, 0.0
+
+    def __iter__(self) -> _Timed:
+        return self
+
+    def __next__(self) -> NDArray[np.float32]:
+        start = time.monotonic()
+        try:
+            return next(self.rows)
+        finally:
+            self.seconds += time.monotonic() - start
+
+    def close(self) -> None:
+        """Let go of what making them held."""
+        self.rows.close()
 
 
 class Engine:
@@ -142,30 +169,31 @@ class Engine:
         picture = read_image(data, self.settings.max_input_px)
         chosen = asked.encoder or (picture.format if picture.format in MEDIA_TYPES else "PNG")
         size = asked.target.size(*picture.size)
-        see_through = picture.alpha is not None and bool(picture.alpha.min() < 1)
-        check_fits(chosen, *size, transparent=see_through)
-        result = self._enlarged(model, picture, asked, ticket).signed(model.name)
-        made = time.monotonic()
-        encoded = encode_image(result, chosen, asked.quality, asked.png_level)
-        done = time.monotonic()
-        self._measure(ticket, done - start)
+        check_fits(chosen, *size, transparent=is_see_through(picture))
+        like = (picture.stripped() if asked.strip else picture).signed(model.name)
+        out, rows = io.BytesIO(), _Timed(self._rows(model, picture, asked, ticket))
+        decoded_s = time.monotonic() - start
+        with closing(rows):
+            encode_rows(rows, size, like, chosen, out, asked.quality, asked.png_level)
+        seconds = time.monotonic() - start
+        self._measure(ticket, seconds)
+        compute_s = decoded_s + rows.seconds
         return Answer(
-            encoded,
+            out.getvalue(),
             MEDIA_TYPES[chosen],
             model.name,
-            result.size,
+            size,
             ticket.waited_s,
-            made - start,
-            done - made,
+            compute_s,
+            seconds - compute_s,
         )
 
-    def _enlarged(
+    def _rows(
         self, model: Model, picture: Picture, asked: Parameters, ticket: Ticket
-    ) -> Picture:
+    ) -> Generator[NDArray[np.float32]]:
         runtime = SharedRuntime(self.tiles, model.runtime, ticket)
-        upscaler = Upscaler(runtime, self._settings(model, asked))
-        return upscaler.upscale_picture(
-            picture, asked.target, fidelity=asked.fidelity, progress=ticket.progress
+        return Upscaler(runtime, self._settings(model, asked)).upscale_rows(
+            picture, asked.target, fidelity=asked.fidelity, progress=ticket.progress, note=_LOG.info
         )
 
     def _settings(self, model: Model, asked: Parameters) -> UpscaleSettings:
@@ -208,15 +236,14 @@ class Engine:
 
     def _warm_up(self, model: Model) -> None:
         """A grey picture through both stages: compiles, allocates, and shows that it works."""
-        import numpy as np
-
         side = _WARM_UP_PX
         cost = cost_of((side, side), 4, model.manifest.upscale, model.runtime.size_multiple)
         now = time.monotonic()
         ticket = Ticket(cost, now, now + 600)
         grey = Picture(np.full((side, side, 3), 0.5, np.float32))
         for _ in range(2):  # the first run's time says little about the next ones
-            self._enlarged(model, grey, Parameters(), ticket)
+            for _rows in self._rows(model, grey, Parameters(), ticket):
+                pass
 
 
 def _batch_px(device: str) -> int:

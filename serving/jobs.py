@@ -101,7 +101,7 @@ class JobStore:
             owner: see `Job`.
 
         Raises:
-            Refusal: ``jobs_full``: too many unfinished ones, or no room.
+            Refusal: ``jobs_full``: too many unfinished ones, or no room; ``no_jobs``.
         """
         self.forget_old()
         job = secrets.token_urlsafe(16)
@@ -172,6 +172,8 @@ class JobStore:
         return {"queued": 0, "running": 0, "done": 0, "failed": 0, **dict(rows)}
 
     def _check_room(self, wanted: int) -> None:
+        if self.limit == 0:
+            raise Refusal("no_jobs", "this service takes no jobs: send the picture to /v1/upscale")
         if len(self.unfinished()) >= self.limit:
             raise Refusal(
                 "jobs_full",

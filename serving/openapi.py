@@ -140,7 +140,7 @@ def _add_job() -> dict[str, Any]:
     return _picture_in(
         "addJob",
         "Enlarge a picture without waiting",
-        {"202": accepted, **_errors([*_PICTURE, "jobs_full"])},
+        {"202": accepted, **_errors([*_PICTURE, "jobs_full", "no_jobs"])},
     )
 
 

@@ -57,6 +57,7 @@ class Parameters(BaseModel):
     colour: Literal["wavelet", "adain", "none"] | None = Field(
         default=None, description="correction of the result's colours; unless given, the model's"
     )
+    strip: bool = Field(default=False, description="leave out EXIF, XMP and resolution")
     deadline_s: float | None = Field(
         default=None, gt=0, description="give up after so many seconds, up to the service's limit"
     )
@@ -124,6 +125,8 @@ def _remedy(name: str) -> str:
     schema = parameter_schemas()[name]
     if "enum" in schema:
         return f"give one of {', '.join(map(str, schema['enum']))}"
+    if schema["type"] == "boolean":
+        return "give true or false"
     kind = "a whole number" if schema["type"] == "integer" else "a number"
     low = f"from {schema['minimum']:g}" if "minimum" in schema else "above 0"
     high = f" to {schema['maximum']:g}" if "maximum" in schema else ""

@@ -33,6 +33,7 @@ CODES = {
     "unauthorised": Code(401, "no bearer token, or a wrong one"),
     "not_found": Code(404, "no such address"),
     "no_such_job": Code(404, "no such job: never made, deleted or expired"),
+    "no_jobs": Code(404, "this service takes no jobs; use /v1/upscale"),
     "method_not_allowed": Code(405, "the address takes other methods"),
     "body_timeout": Code(408, "the body took too long to arrive"),
     "not_finished": Code(409, "the job has no result yet"),

@@ -8,7 +8,8 @@ const number = value => value.toLocaleString("en");
 
 let picture = null;   // the chosen file
 let sides = null;     // its [width, height], null where the browser cannot read it
-let current = null;   // the running attempt: {stopped, job}
+let current = null;   // the running attempt: {stopped, job, abort}
+let withJobs = true;  // whether the service takes jobs; else the answer is waited for on the line
 const urls = {};      // object URLs by the element that shows them
 
 // --- asking the service ---------------------------------------------------------------------
@@ -56,14 +57,16 @@ async function patiently(path, options, attempt) {
 
 async function enlarge() {
   if (!picture || current) return;
-  const attempt = current = { stopped: false, job: null };
+  const attempt = current = { stopped: false, job: null, abort: new AbortController() };
   const asked = { scale: value("scale"), format: at("format").value, name: picture.name, file: picture };
   begin();
   try {
-    attempt.job = await (await patiently(`v1/jobs?${query(asked)}`, {
-      method: "POST", body: asked.file,
+    const sent = await patiently(`${withJobs ? "v1/jobs" : "v1/upscale"}?${query(asked)}`, {
+      method: "POST", body: asked.file, signal: attempt.abort.signal,
       headers: { "Content-Type": asked.file.type.startsWith("image/") ? asked.file.type : "application/octet-stream" },
-    }, attempt)).json();
+    }, attempt);
+    if (!withJobs) return present(await sent.blob(), described(sent.headers), asked);
+    attempt.job = await sent.json();
     const done = await watch(attempt);
     if (!attempt.stopped) present(await (await ask(`v1/jobs/${attempt.job.id}/result`)).blob(), done, asked);
   } catch (error) {
@@ -71,6 +74,13 @@ async function enlarge() {
   } finally {
     end(attempt);
   }
+}
+
+function described(headers) {
+  // What /v1/upscale tells in headers, as a job tells it.
+  const [width, height] = headers.get("X-Tudsr-Size").split("x").map(Number);
+  const seconds = { compute: headers.get("X-Tudsr-Compute-Seconds"), encode: headers.get("X-Tudsr-Encode-Seconds") };
+  return { width, height, model: headers.get("X-Tudsr-Model"), seconds };
 }
 
 function query(asked) {
@@ -99,7 +109,9 @@ function end(attempt) {
 }
 
 function stop() {
-  if (current) current.stopped = true;
+  if (!current) return;
+  current.stopped = true;
+  if (!current.job && !withJobs) current.abort.abort();
   say("Stopping…");
 }
 
@@ -110,7 +122,7 @@ function begin() {
   show("result", false);
   show("work", true);
   at("bar").removeAttribute("value");
-  say(`Sending ${picture.name || "the picture"}…`);
+  say(withJobs ? `Sending ${picture.name || "the picture"}…` : `Enlarging ${picture.name || "the picture"}…`);
   ready();
 }
 
@@ -139,7 +151,7 @@ function present(blob, job, asked) {
   const suffix = { jpeg: "jpg" }[asked.format] ?? asked.format;
   at("save").download = `${(asked.name || "picture").replace(/\.[^.]*$/, "")}-x${asked.scale}.${suffix}`;
   at("made").textContent = `${number(job.width)} × ${number(job.height)} pixels`;
-  const seconds = job.seconds.compute + job.seconds.encode;
+  const seconds = Number(job.seconds.compute) + Number(job.seconds.encode);
   at("took").textContent = `${(blob.size / 1e6).toFixed(blob.size < 1e6 ? 2 : 1)} MB, made in ${seconds.toFixed(1)} s by ${job.model}`;
   show("result", true);
   zoom(false);
@@ -206,6 +218,7 @@ async function introduce() {
     at("model").textContent = `${info.model}${version}, bundle ${info.bundle.slice(0, 12)}`;
     at("kinds").textContent = `${info.formats.read.join(", ")}, up to ${Math.round(info.limits.upload_bytes / 2 ** 20)} MB`;
     show("token-field", false);
+    withJobs = info.limits.jobs > 0;
     const fidelity = info.parameters.fidelity;
     if (fidelity) {
       show("fidelity-field", true);

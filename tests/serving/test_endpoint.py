@@ -79,6 +79,17 @@ def test_the_client_chooses_format_level_and_colour(inside):
         Image.open(io.BytesIO(small)))).any()  # fmt: skip
 
 
+def test_metadata_names_the_model_and_goes_on_request(inside):
+    exif = Image.Exif()
+    exif[315] = "An artist"
+    data = encoded(scene(3, 32), exif=exif)
+    kept = Image.open(io.BytesIO(post(inside, data, "?scale=2").content)).getexif()
+    stripped = Image.open(io.BytesIO(post(inside, data, "?scale=2&strip=true").content)).getexif()
+    assert (kept[315], 315 in stripped) == ("An artist", False)
+    assert kept[305] == stripped[305] == inside.engine.model.name
+    assert error_of(post(inside, data, "?strip=perhaps")) == (422, "bad_setting")
+
+
 @pytest.mark.parametrize(
     ("query", "size"),
     [("scale=1.5", (60, 36)), ("width=100", (100, 60)), ("height=90", (150, 90)),

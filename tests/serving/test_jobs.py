@@ -121,3 +121,9 @@ def test_a_result_of_a_deleted_job_is_dropped(tmp_path):
     jobs.delete(job.id)
     jobs.done(job.id, b"result", {})
     assert [p.name for p in tmp_path.iterdir() if p.suffix in (".in", ".out")] == []
+
+
+def test_a_service_without_jobs_says_where_to_go(tmp_path):
+    with pytest.raises(Refusal, match="/v1/upscale") as caught:
+        store(tmp_path, limit=0).add(b"picture", {}, 10)
+    assert (caught.value.status, caught.value.code) == (404, "no_jobs")

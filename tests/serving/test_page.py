@@ -1,6 +1,9 @@
 """The page in a real browser: a picture goes in, a larger one comes out, or a sentence why not."""
 
+import threading
+
 import pytest
+import uvicorn
 from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -8,6 +11,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.browser import browser
 from tests.conftest import scene
+from tests.serving.conftest import InProcess, free_port
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +90,30 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(page):
     page.set_window_size(500, 900)  # Chromium's narrowest window
     wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.execute_script(wide) <= 0
+
+
+def test_without_jobs_the_page_waits_for_the_answer(page, bundle, tmp_path):
+    service = InProcess(bundle, tmp_path / "state", max_jobs=0)
+    port = free_port()
+    web = uvicorn.Server(uvicorn.Config(service.client.app, port=port, log_level="error"))
+    thread = threading.Thread(target=web.run, daemon=True)
+    thread.start()
+    picture = tmp_path / "plain.png"
+    Image.fromarray(scene(4, 32)).save(picture)
+    try:
+        wait(page, lambda: web.started)
+        before = page.current_url
+        page.get(f"http://127.0.0.1:{port}")
+        wait(page, lambda: "bundle" in at(page, "model").text)
+        give(page, picture)
+        wait(page, lambda: "128 × 128" in at(page, "size").text)
+        at(page, "go").click()
+        wait(page, lambda: at(page, "made").text == "128 × 128 pixels")
+        page.get(before)
+    finally:
+        web.should_exit = True
+        thread.join(20)
+        service.close()
 
 
 def test_nothing_is_asked_of_another_machine_and_no_script_fails(page):
