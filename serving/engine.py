@@ -223,10 +223,10 @@ class Engine:
                 _LOG.warning("the registry does not answer: %s", error)
 
     def _use(self, found: Located) -> None:
-        from tudsr.model.runtime import load_runtime
+        from tudsr.model.opening import open_runtime
 
         manifest = load_bundle(found.path, verify=False)  # the runtime checks every file
-        runtime = load_runtime(found.path, self.settings.device)
+        runtime = open_runtime(found.path, self.settings.device)
         model, old = Model(found, manifest, runtime), self._model
         self._warm_up(model)
         self._model = model

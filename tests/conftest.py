@@ -22,6 +22,8 @@ _OWN = Path(tempfile.mkdtemp(prefix="tudsr-tests-"))
 atexit.register(shutil.rmtree, _OWN, ignore_errors=True)
 os.environ["ZENML_CONFIG_PATH"] = str(_OWN / "zenml")
 os.environ["BENTOML_HOME"] = str(_OWN / "bentoml")
+# A model's form for a CPU takes seconds to make; all tests of a process share them.
+os.environ["TUDSR_FORMS"] = str(_OWN / "forms")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -14,7 +14,7 @@ from tudsr.data.commands import app as data_app
 from tudsr.errors import Interrupted, TudsrError
 from tudsr.evaluate.commands import evaluate
 from tudsr.model.commands import app as base_app
-from tudsr.release.commands import models, promote, rollback
+from tudsr.release.commands import models, promote, rollback, ship
 from tudsr.release.status import status
 from tudsr.train.commands import app as train_app
 from tudsr.upscale.commands import compare, upscale
@@ -34,6 +34,7 @@ app.add_typer(base_app, name="base")
 app.command()(models)
 app.command()(promote)
 app.command()(rollback)
+app.command()(ship)
 app.command()(status)
 
 

@@ -14,7 +14,7 @@ from serving.refusal import CODES
 from tests.conftest import scene
 from tests.serving.conftest import InProcess
 from tests.serving.fakes import FakeRuntime, encoded, until
-from tudsr.model.runtime import load_runtime
+from tudsr.model.opening import open_runtime
 from tudsr.release.bundle import load_bundle
 from tudsr.upscale.upscaler import Upscaler
 
@@ -50,7 +50,7 @@ def test_the_answer_is_what_the_library_makes(inside, bundle):
     assert answer.headers["X-Tudsr-Size"] == "160x160"
     assert load_bundle(bundle).bundle_hash[:12] in answer.headers["X-Tudsr-Model"]
     assert float(answer.headers["X-Tudsr-Compute-Seconds"]) > 0
-    upscaler = Upscaler(load_runtime(bundle), load_bundle(bundle).upscale)
+    upscaler = Upscaler(open_runtime(bundle), load_bundle(bundle).upscale)
     expected = upscaler.upscale(picture.astype(np.float32) / 255, 4)
     served = np.asarray(Image.open(io.BytesIO(answer.content)), np.float32) / 255
     np.testing.assert_allclose(served, expected, atol=1.5 / 255)

@@ -20,7 +20,7 @@ from tudsr.evaluate.score import (
     kept_table,
     score,
 )
-from tudsr.model.runtime import TorchRuntime, load_runtime, training_runtime
+from tudsr.model.runtime import load_runtime, training_runtime
 from tudsr.places import outputs_dir
 from tudsr.profile import Profile, UpscaleSettings
 from tudsr.provenance import code_fingerprint, file_sha256
@@ -28,7 +28,7 @@ from tudsr.release.bundle import load_bundle
 from tudsr.release.gate import Verdict, decide
 from tudsr.upscale.cascade import pass_sizes, split_scale
 from tudsr.upscale.tiles import plan_tiles
-from tudsr.upscale.upscaler import Upscaler
+from tudsr.upscale.upscaler import TileRuntime, Upscaler
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,11 @@ def examine(
     perceptual = Perceptual(gate.metric_trunk, gate.metric_trunk_path, gate.dists)
     pairs = _test_pairs(pairs_folder, Path(profile.data.root))
     runtime = training_runtime(profile.base, adapters, profile.runtime)
-    methods = {"model": _method(runtime, profile.upscale), "bicubic": Method(bicubic)}
+    methods = {"model": seam_method(runtime, profile.upscale), "bicubic": Method(bicubic)}
     hashes = {"bicubic": "bicubic"}
     if champion is not None:
         manifest = load_bundle(champion[1])
-        methods["champion"] = _method(load_runtime(champion[1]), manifest.upscale)
+        methods["champion"] = seam_method(load_runtime(champion[1]), manifest.upscale)
         hashes["champion"] = manifest.bundle_hash
     keys = {name: {**_key(pairs_folder, profile), "method": h} for name, h in hashes.items()}
     tables, pictures = _scored(methods, keys, pairs, perceptual)
@@ -91,7 +91,9 @@ def _scored(
     return tables, made["model"].pictures
 
 
-def _method(runtime: TorchRuntime, settings: UpscaleSettings) -> Method:
+def seam_method(runtime: TileRuntime, settings: UpscaleSettings) -> Method:
+    """Enlarging by a runtime, with what the seam ratio needs."""
+
     def lines(height: int, width: int, scale: int) -> tuple[list[int], list[int]]:
         """Where the last pass' tiles hand over."""
         size = pass_sizes(height // scale, width // scale, split_scale(scale))[-1]

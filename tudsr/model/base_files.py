@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
-
-from safetensors.torch import save_file
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, cast
 
 from tudsr.errors import ModelError
 from tudsr.profile import BaseSettings
 from tudsr.provenance import file_sha256
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def base_info(folder: Path) -> dict[str, Any]:
@@ -77,6 +77,8 @@ def check_expected(folder: Path, settings: BaseSettings) -> None:
 
 def save_prompt(prompt: Tensor, folder: Path) -> None:
     """Write the (1, L, D) prompt embedding to its place in a base's folder."""
+    from safetensors.torch import save_file
+
     save_file({"prompt": prompt.float().contiguous()}, folder / "prompt.safetensors")
 
 

@@ -1,4 +1,4 @@
-"""``tudsr models``, ``tudsr promote`` and ``tudsr rollback``."""
+"""``tudsr models``, ``tudsr promote``, ``tudsr rollback`` and ``tudsr ship``."""
 
 from __future__ import annotations
 
@@ -58,6 +58,21 @@ def rollback(name: Name = "tudsr", actor: Actor = None) -> None:
     from tudsr.release import promotion
 
     _say("rolled back", promotion.rollback(name, actor or getpass.getuser()))
+
+
+def ship(
+    model: Annotated[
+        str | None, typer.Argument(help="a bundle's folder, a version or an alias [champion]")
+    ] = None,
+    name: Name = "tudsr",
+) -> None:
+    """Make a model the one that comes with the repository; `make ship` stores it with DVC too."""
+    from tudsr.release.locate import SHIPPED, locate
+    from tudsr.release.ship import ship as copy
+
+    shipped = copy(locate(model, name).path)
+    where = f"base {shipped.base.source}" if not shipped.base.included else "a base of its own"
+    typer.echo(f"{SHIPPED}: {shipped.model_name} {shipped.bundle_hash[:12]}, {where}")
 
 
 def _say(what: str, entry: LedgerEntry) -> None:

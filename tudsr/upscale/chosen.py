@@ -26,6 +26,7 @@ class ChosenModel:
         fidelity: 0, most faithful, to 1, most generated.
         device: where it runs.
         precision: ``auto``, ``fp32`` or ``bf16``.
+        runtime: ``auto``, ``torch`` or ``openvino``; see `tudsr.model.opening`.
         seed: of what is drawn; None draws nothing.
         strip: leave EXIF, XMP and resolution out of the result.
         memory_bytes: the most a picture may take beside the model; see `tudsr.upscale.memory`.
@@ -37,6 +38,7 @@ class ChosenModel:
     fidelity: float = 1.0
     device: str = "auto"
     precision: str = "auto"
+    runtime: str = "auto"
     seed: int | None = None
     strip: bool = False
     memory_bytes: int = field(default_factory=default_budget)
@@ -55,7 +57,7 @@ class ChosenModel:
         return (
             f"tudsr {version('tudsr')}, model {numbered} ({bundle.bundle_hash[:12]}), "
             f"{self.target}, fidelity {self.fidelity:g}, tile {how.tile_px}/{how.overlap_px}, "
-            f"colour {how.colour}, {self.precision}, seed {self.seed}"
+            f"colour {how.colour}, {self.precision}, seed {self.seed}, runtime {self.runtime}"
         )
 
     @cached_property
@@ -88,8 +90,10 @@ class ChosenModel:
 
     @cached_property
     def _upscaler(self) -> Upscaler:
-        from tudsr.model.runtime import load_runtime
+        from tudsr.model.opening import open_runtime
         from tudsr.upscale.upscaler import Upscaler
 
-        runtime = load_runtime(self._located.path, self.device, self.precision, self.seed)
+        runtime = open_runtime(
+            self._located.path, self.device, self.precision, self.runtime, self.seed
+        )
         return Upscaler(runtime, self._settings)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Colour = Literal["wavelet", "adain", "none"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
+Runtime = Literal["auto", "torch", "openvino"]
 
 
 def upscale(
@@ -42,6 +43,9 @@ def upscale(
     device: Annotated[Device, typer.Option(help="where the model runs")] = "auto",
     precision: Annotated[
         Precision, typer.Option(help="of the model; auto is bf16 where it is faster")
+    ] = "auto",
+    runtime: Annotated[
+        Runtime, typer.Option(help="what runs it; auto is openvino on a CPU, where there is a form")
     ] = "auto",
     seed: Annotated[
         int | None, typer.Option(help="draw latents instead of taking their mode, where they can")
@@ -67,7 +71,9 @@ def upscale(
     wanted = Target(*sizes) if any(size is not None for size in sizes) else Target(scale=4)
     changes = {"colour": colour, "tile_px": tile, "overlap_px": overlap}
     budget = memory * 2**20 if memory is not None else default_budget()
-    chosen = ChosenModel(model, wanted, fidelity, device, precision, seed, strip, budget, changes)
+    chosen = ChosenModel(
+        model, wanted, fidelity, device, precision, runtime, seed, strip, budget, changes
+    )
     if source.is_dir():
         run = FolderRun(source, target, chosen)
         outcomes = _run(run.jobs, run.make, run.clean_up, wanted)

