@@ -81,6 +81,8 @@ class Watched:
         self.process = context.Process(target=_serve, args=(other,), daemon=True)
         self.process.start()
         other.close()
+        self.end.send(b"")  # what starting and importing take is not the first picture's time
+        self.end.recv()
 
 
 def _serve(end: Connection) -> None:
