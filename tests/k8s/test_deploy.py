@@ -61,7 +61,7 @@ def deployed(api, rendered):
 def run(api, k8s):
     """Run ``tudsr deploy ...`` against the cluster; an error of ours is raised."""
 
-    def deploy(*arguments, timeout_s=10, at=k8s):
+    def deploy(*arguments, timeout_s=60, at=k8s):
         options = ["--kubeconfig", str(api.kubeconfig)]
         if arguments[0] != "status":
             options += ["--k8s", str(at), "--timeout-s", str(timeout_s)]
