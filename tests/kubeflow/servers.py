@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -92,11 +93,12 @@ class _Server:
         raise RuntimeError(Path(self._log.name).read_text("utf-8")[-3000:])
 
     def stop(self) -> None:
-        self._process.terminate()
+        """End the whole group: MLflow's server has processes of its own."""
+        os.killpg(self._process.pid, signal.SIGTERM)
         try:
             self._process.wait(15)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._log.close()
 
@@ -122,7 +124,8 @@ def _mlflow(folder: Path) -> _Server:
     port = _free_port()
     command = ["mlflow", "server", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
-    return _Server([*command, "--artifacts-destination", str(folder / "artifacts")], port, folder)
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    return _Server(command, port, folder, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
 
 
 def _service_account(url: str) -> str:
