@@ -127,7 +127,7 @@ def encode_rows(
         fmt: the format.
         out: where the bytes go; can seek.
         quality: of JPEG, WebP and AVIF, 1 to 100.
-        png_level: zlib's level, 0 to 9.
+        png_level: 0 to 9; see `write_png`.
 
     Raises:
         ImageError: ``not_writable``: a side too long, transparency in a JPEG, metadata that the
