@@ -52,7 +52,7 @@ class Parameters(BaseModel):
     )
     quality: int = Field(default=QUALITY, ge=1, le=100, description="of jpeg and webp")
     png_level: int = Field(
-        default=PNG_LEVEL, ge=0, le=9, description="compression: 0 is fast and large, 9 slow"
+        default=PNG_LEVEL, ge=0, le=9, description="compression: 0 stores, 1 is fast, 9 slow"
     )
     colour: Literal["wavelet", "adain", "none"] | None = Field(
         default=None, description="correction of the result's colours; unless given, the model's"
