@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from tudsr.errors import ModelError
 from tudsr.profile import PROJECT_ROOT
 from tudsr.provenance import code_fingerprint
+from tudsr.release.whole import copy_whole
 
 _PACKAGES = ("tudsr", "serving")
 _QUIET = shutil.ignore_patterns("__pycache__", "*.pyc")
@@ -25,10 +26,12 @@ def build_bento(bundle: Path, bundle_hash: str) -> str:
     """Build the Bento with ``bentoml build`` and return its tag, ``tudsr:VERSION``.
 
     The version names the bundle and the code, so the same model with the same code is the same
-    Bento; one that is in the Bento store (``BENTOML_HOME``) already is not built again.
+    Bento; one that is in the Bento store (``BENTOML_HOME``) already is not built again. A small
+    base that the bundle only refers to, like the shipped model's, is in it.
 
     Raises:
-        ModelError: ``bentoml build`` failed; its last lines are in the message.
+        ModelError: no intact bundle, a base that is not there, or ``bentoml build`` failed; its
+            last lines are in the message.
     """
     tag = f"tudsr:{bundle_hash[:12]}-{code_fingerprint(_PACKAGES)[:8]}"
     if _bentoml(["get", tag, "-o", "path"]).returncode == 0:
@@ -37,7 +40,7 @@ def build_bento(bundle: Path, bundle_hash: str) -> str:
         context = Path(folder)
         for name in _PACKAGES:
             shutil.copytree(PROJECT_ROOT / name, context / name, ignore=_QUIET)
-        shutil.copytree(bundle, context / "bundle")
+        copy_whole(bundle, context / "bundle")
         (context / "bentofile.yaml").write_text(yaml.safe_dump(_bentofile(bundle_hash)), "utf-8")
         arguments = ["build", "--version", tag.split(":")[1], "--output", "tag", "."]
         done = _bentoml(arguments, context)

@@ -1,6 +1,7 @@
 """The Bento: really built, and really served from the Bento store."""
 
 import json
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -11,14 +12,22 @@ from serving.build import build_bento, pinned_packages
 from tests.serving.conftest import Server
 from tudsr.errors import ModelError
 from tudsr.release.bundle import load_bundle
+from tudsr.release.ship import ship
 
 
 @pytest.fixture(scope="module")
-def bento(bundle):
-    return build_bento(bundle, load_bundle(bundle).bundle_hash)
+def bento(bundle, tmp_path_factory):
+    """Built from a bundle as it ships: its base lies in ``models/base`` of a project."""
+    project = tmp_path_factory.mktemp("project")
+    shutil.copytree(bundle / "base", project / "models" / "base")
+    shipped = ship(bundle, project / "models" / "small", project)
+    assert not shipped.base.included
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        return build_bento(project / "models" / "small", shipped.bundle_hash)
 
 
-def test_the_built_bento_serves_its_own_bundle(bento, bundle, tmp_path):
+def test_the_built_bento_serves_its_own_bundle_with_its_base(bento, bundle, tmp_path):
     command = [sys.executable, "-m", "bentoml", "serve", bento]
     with (
         Server(command, tmp_path / "log") as running,

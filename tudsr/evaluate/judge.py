@@ -62,11 +62,15 @@ def examine(
     perceptual = Perceptual(gate.metric_trunk, gate.metric_trunk_path, gate.dists)
     pairs = _test_pairs(pairs_folder, Path(profile.data.root))
     runtime = training_runtime(profile.base, adapters, profile.runtime)
-    methods = {"model": seam_method(runtime, profile.upscale), "bicubic": Method(bicubic)}
+    side = profile.pairs.hr_crop_px
+    model = seam_method(runtime, tiled(profile.upscale, side, runtime.size_multiple))
+    methods = {"model": model, "bicubic": Method(bicubic)}
     hashes = {"bicubic": "bicubic"}
     if champion is not None:
         manifest = load_bundle(champion[1])
-        methods["champion"] = seam_method(load_runtime(champion[1]), manifest.upscale)
+        theirs = load_runtime(champion[1])
+        how = tiled(manifest.upscale, side, theirs.size_multiple)
+        methods["champion"] = seam_method(theirs, how)
         hashes["champion"] = manifest.bundle_hash
     keys = {name: {**_key(pairs_folder, profile), "method": h} for name, h in hashes.items()}
     tables, pictures = _scored(methods, keys, pairs, perceptual)
@@ -89,6 +93,19 @@ def _scored(
         keep_table(cache, keys[name], made[name].table)
     tables = {name: kept[name] if name in kept else made[name].table for name in methods}
     return tables, made["model"].pictures
+
+
+def tiled(settings: UpscaleSettings, side: int, multiple: int) -> UpscaleSettings:
+    """Settings under which a picture of this side takes several tiles.
+
+    A crop that fits in one tile would have no seam to judge: it gets the smallest tiles, multiples
+    of ``multiple``, that cover it two by two, and is held to what the larger ones need not show.
+    """
+    if side > settings.tile_px:
+        return settings
+    least = max((side + settings.overlap_px) / 2, 2 * settings.overlap_px)
+    tile_px = -(-int(least) // multiple) * multiple
+    return settings.model_copy(update={"tile_px": min(tile_px, settings.tile_px)})
 
 
 def seam_method(runtime: TileRuntime, settings: UpscaleSettings) -> Method:
