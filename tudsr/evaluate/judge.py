@@ -99,7 +99,7 @@ def tiled(settings: UpscaleSettings, side: int, multiple: int) -> UpscaleSetting
     """Settings under which a picture of this side takes several tiles.
 
     A crop that fits in one tile would have no seam to judge: it gets the smallest tiles, multiples
-    of ``multiple``, that cover it two by two, and is held to what the larger ones need not show.
+    of ``multiple``, that cover it two by two. One below twice the overlap has no such tiles.
     """
     if side > settings.tile_px:
         return settings
