@@ -64,6 +64,8 @@ def _raise(number: int, _frame: FrameType | None) -> None:
 def _end_late(woken: socket.socket, done: threading.Event, clean_up: Callable[[], None]) -> None:
     with woken:
         received = woken.recv(1)
+        while received and received[0] not in _SIGNALS:  # such as SIGCHLD: a wake-up, no request
+            received = woken.recv(1)
     if not received or done.wait(GRACE_S):
         return
     clean_up()
