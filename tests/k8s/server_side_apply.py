@@ -50,7 +50,7 @@ def apply(live: dict | None, wanted: dict, manager: str, force: bool) -> dict:
     for other, path in causes:
         owners[other].discard(path)
     others = set().union(*(paths for who, paths in owners.items() if who != manager))
-    for path in owners.get(manager, set()) - mine - others:
+    for path in sorted(owners.get(manager, set()) - mine - others, key=_names_its_item):
         _remove(made, path)
     for path in fields:
         _put(made, path, _get(wanted, path))
@@ -127,6 +127,12 @@ def _put(value: Any, path: Path, new: Any) -> None:
             if last:
                 return
             value = found
+
+
+def _names_its_item(path: Path) -> bool:
+    """Such fields go last: without them the item's others could not be found."""
+    item, field = ("", *path)[-2:]
+    return item.startswith("k:") and field[2:] in json.loads(item[2:])
 
 
 def _remove(value: Any, path: Path) -> None:
