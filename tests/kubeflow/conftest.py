@@ -1,9 +1,21 @@
 """What the tests of the Kubeflow flavor share."""
 
+from pathlib import Path
+
 import pytest
 
 IMAGE = "registry.example/tudsr@sha256:" + "0" * 64
 """An obvious placeholder: no such image exists."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def source_root():
+    """ZenML takes the main script's folder for the project's; a worker of pytest has no script."""
+    from zenml.utils.source_utils import set_custom_source_root
+
+    set_custom_source_root(str(Path(__file__).resolve().parents[2]))
+    yield
+    set_custom_source_root(None)
 
 
 @pytest.fixture(scope="session")
