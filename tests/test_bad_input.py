@@ -81,7 +81,10 @@ def test_in_a_folder_the_broken_ones_are_listed_and_the_others_made(pictures, bu
     done = tudsr("upscale", pictures, tmp_path / "out", "--scale", "2", "--model", bundle)
     assert done.returncode == 1
     assert "1 made, 0 were there already, 5 failed" in done.stdout
-    assert sorted(p.name for p in (tmp_path / "out").rglob("*.*")) == ["whole.jpg"]
+    assert sorted(p.name for p in (tmp_path / "out").rglob("*.*")) == [
+        "tudsr-manifest.jsonl",
+        "whole.jpg",
+    ]
 
 
 def test_without_a_model_make_run_is_named(pictures, tmp_path):
