@@ -223,6 +223,7 @@ def save_base(base: Base, folder: Path, info: dict[str, Any], dtype: torch.dtype
     with writing_dir(folder) as temporary:
         for model in models:
             _set_dtype(model, dtype)
+        base.unet.register_to_config(_name_or_path="")  # no folder of this machine in the files
         base.unet.save_pretrained(temporary / "unet")
         base.codec.save(temporary / "vae")
         for model in models:
