@@ -105,6 +105,12 @@ class LossSettings(Section):
         ge=0,
         description="weight of the error that repeats with the codec's period (ours)",
     )
+    shift: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of what changes when the codec's lattice lies elsewhere on the "
+        "picture; above 0, half of each micro-batch is the other half, shifted (ours)",
+    )
     real_target: Unit = Field(
         default=0.8, description="soft label of real images, also the generator's"
     )
@@ -172,12 +178,18 @@ class StageSettings(Section):
     loss: LossSettings = LossSettings()
 
     @model_validator(mode="after")
-    def _whole_pictures_are_whole_steps(self) -> Self:
+    def _whole_pictures_and_halves(self) -> Self:
         if self.whole_image_losses and self.accumulate % self.n**2:
             raise ValueError(
                 f"whole_image_losses takes whole pictures, and accumulate {self.accumulate} is no "
                 f"multiple of their {self.n**2} chunks (n {self.n}): set accumulate to {self.n**2}"
             )
+        if self.whole_image_losses and self.loss.shift:
+            raise ValueError(
+                f"whole_image_losses cannot shift pictures (loss.shift {self.loss.shift}): set "
+                "one of them to its default"
+            )
+        _check_halves(self.batch, self.loss.shift)
         return self
 
 
@@ -218,9 +230,13 @@ class FinishSettings(Section):
 
     @model_validator(mode="after")
     def _a_shifted_batch_has_two_halves(self) -> Self:
-        if self.shift and self.batch % 2:
-            raise ValueError(f"batch {self.batch} has no two halves to shift: set an even number")
+        _check_halves(self.batch, self.shift)
         return self
+
+
+def _check_halves(batch: int, shift: float) -> None:
+    if shift and batch % 2:
+        raise ValueError(f"batch {batch} has no two halves to shift: set an even number")
 
 
 class PretrainSettings(Section):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers.training_utils import EMAModel
@@ -14,13 +15,14 @@ from torch.nn.utils.parametrize import is_parametrized
 from tudsr.model.adapters import adapter_parameters
 from tudsr.model.base import Base
 from tudsr.model.critic import Critic
-from tudsr.model.losses import Dists, bce, lattice_error, sobel, staged_trunk
+from tudsr.model.losses import Dists, bce, lattice_error, shift_error, sobel, staged_trunk
 from tudsr.model.precision import at_least_single
 from tudsr.profile import RuntimeSettings, StageSettings
 from tudsr.train.checkpoint import load_optimizer_tensors, optimizer_tensors
 from tudsr.train.chunks import chunk, unchunk
 from tudsr.train.device import autocast
 from tudsr.train.ranks import sum_gradients
+from tudsr.train.shifts import draw_offset, half_shifted
 
 
 class AdversarialStep:
@@ -49,7 +51,13 @@ class AdversarialStep:
     def accumulate(
         self, lr: Tensor, hr: Tensor, images_seen: int, share: float
     ) -> dict[str, Tensor]:
-        """Add ``share`` of this micro-batch's gradients; (B, 3, R, R) images in [0, 1]."""
+        """Add ``share`` of this micro-batch's gradients; (B, 3, R, R) images in [0, 1].
+
+        With the loss ``shift``, the second half of B is the first one, shifted.
+        """
+        if self.settings.loss.shift:
+            offset = self._offset(images_seen)
+            lr, hr = half_shifted(lr, offset), half_shifted(hr, offset)
         rng = torch.Generator().manual_seed(images_seen)
         return self._backward(self._restored(lr, rng), hr, images_seen, share, rng)
 
@@ -85,6 +93,11 @@ class AdversarialStep:
         if weights.lattice:
             lattice = lattice_error(restored, hr, self.base.codec.factor)
             total, losses["loss_lattice"] = total + weights.lattice * lattice, lattice.detach()
+        if weights.shift:
+            plain, shifted = restored.chunk(2)
+            border_px = 4 * self.base.codec.factor
+            shift = shift_error(plain, shifted, self._offset(images_seen), border_px)
+            total, losses["loss_shift"] = total + weights.shift * shift, shift.detach()
         if images_seen < weights.l1_only_images:
             return total, losses, [], []
         term, more, fakes, reals = self._perceptual_and_gan(restored, hr, rng)
@@ -131,6 +144,9 @@ class AdversarialStep:
         with autocast(self.device, self.runtime):
             draws = rng if self.settings.latent == "sample" else None
             return at_least_single(self.base.restore(lr, self.settings.timestep, draws))
+
+    def _offset(self, images_seen: int) -> tuple[int, int]:
+        return draw_offset(self.base.codec.factor, np.random.default_rng((6, images_seen)))
 
     def _backward(
         self, restored: Tensor, hr: Tensor, images_seen: int, share: float, rng: torch.Generator

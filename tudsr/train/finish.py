@@ -33,6 +33,7 @@ from tudsr.train.device import autocast, data_workers, pick_device
 from tudsr.train.loop import Plan, train
 from tudsr.train.pairs import TrainingPairs
 from tudsr.train.record import Recorder
+from tudsr.train.shifts import draw_offset, half_shifted
 
 
 def finish_base(
@@ -129,8 +130,8 @@ class FinishingTask(BaseWeights):
             t = self.profile.stage2.timestep
         offset = (0, 0)
         if self.weights.shift:
-            offset = _draw_offset(self.base.codec.factor, rng)
-            lr, hr = _half_shifted(lr, offset), _half_shifted(hr, offset)
+            offset = draw_offset(self.base.codec.factor, rng)
+            lr, hr = half_shifted(lr, offset), half_shifted(hr, offset)
         with autocast(self.device, self.profile.runtime):
             restored = self.base.restore(lr, t)
         total, losses = self._losses(restored.float(), hr, offset, rng)
@@ -177,16 +178,3 @@ class FinishingTask(BaseWeights):
         top, left = rng.integers(hr.shape[-1] - side + 1, size=2)
         where = (..., slice(top, top + side), slice(left, left + side))
         return restored[where], hr[where]
-
-
-def _draw_offset(factor: int, rng: np.random.Generator) -> tuple[int, int]:
-    """A shift off the codec's lattice along at least one axis, pixels."""
-    down, right = divmod(int(rng.integers(1, factor**2)), factor)
-    return down, right
-
-
-def _half_shifted(images: Tensor, offset: tuple[int, int]) -> Tensor:
-    """The first half of a batch, and the same pictures rolled by ``offset``."""
-    half = images[: len(images) // 2]
-    both = torch.cat([half, torch.roll(half, offset, dims=(2, 3))])
-    return both.contiguous(memory_format=torch.channels_last)
