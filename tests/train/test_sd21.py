@@ -35,6 +35,11 @@ stage2:
   critic: {{trunk: dinov3, trunk_path: {critic}, levels: [1, 2, 3], width: 16, warm_start: true}}
 """
 
+# At R = 64 the middle block sees one token, which attends to itself whatever its query and key are:
+# their gradient is zero, up to rounding.
+_MIDDLE = "mid_block.attentions.0.transformer_blocks.0.attn1"
+ONE_TOKEN = {f"{_MIDDLE}.to_q", f"{_MIDDLE}.to_k"}
+
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory):
@@ -81,8 +86,10 @@ def test_both_stages_train_with_the_papers_settings(profile, trained):
         assert terms <= rows[-1].keys()
         assert all(np.isfinite(v) for row in rows for v in row.values())
         adapter = load_file(trained / name / "adapter.safetensors")
-        moved = [k for k, v in adapter.items() if "lora_B" in k and v.abs().max() > 0]
-        assert len(moved) == 194, "B starts at zero: every target of the default set has learned"
+        moved = {k: bool(v.abs().max() > 0) for k, v in adapter.items() if "lora_B" in k}
+        assert len(moved) == 194
+        idle = {k.removesuffix(".lora_B.weight") for k, has in moved.items() if not has}
+        assert idle <= ONE_TOKEN, "B starts at zero: every target of the default set has learned"
 
 
 @pytest.mark.parametrize("scale", [4, 8])
