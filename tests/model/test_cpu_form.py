@@ -97,3 +97,27 @@ def test_torch_runs_the_model_where_a_form_cannot_be_kept(bundle, tmp_path, monk
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("TUDSR_FORMS", str(tmp_path / "file" / "forms"))
     assert isinstance(open_runtime(bundle, "cpu"), TorchRuntime)
+
+
+_SIGNALLED = """
+import faulthandler, os, pathlib, signal, sys
+import numpy as np
+from tudsr.model.cpu_runtime import CpuRuntime
+from tudsr.release.bundle import load_bundle
+faulthandler.enable()
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+form, bundle = pathlib.Path(sys.argv[1]), load_bundle(pathlib.Path(sys.argv[2]))
+first, second = (CpuRuntime(form, bundle) for _ in range(2))
+for runtime in (first, second):
+    runtime.restore(np.zeros((32, 32, 3), np.float32), 1)
+del first, runtime
+del second
+__import__("gc").collect()
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_a_signal_finds_its_stack_when_runtimes_have_gone(bundle, form):
+    command = [sys.executable, "-c", _SIGNALLED, str(form), str(bundle)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

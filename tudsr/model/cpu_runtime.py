@@ -33,9 +33,6 @@ class CpuRuntime:
     def __init__(self, folder: Path, bundle: BundleManifest, precision: str = "auto") -> None:
         self.size_multiple = load_form(folder, bundle).size_multiple
         self._folder = folder
-        self._core = quiet_openvino().Core()
-        # Compiled kernels; a file that does not fit this machine or version is passed over.
-        self._core.set_property({"CACHE_DIR": str(folder / "compiled")})
         self.precision = self._native() if precision == "auto" else precision
         # Methods of this object keep it alive in the cache: that is as long as it lives anyway.
         self._graph = cache(self._compiled)
@@ -62,10 +59,22 @@ class CpuRuntime:
             "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
             "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
             "PERFORMANCE_HINT": "LATENCY",
+            # Compiled kernels; a file that does not fit this machine or version is passed over.
+            "CACHE_DIR": str(self._folder / "compiled"),
         }
-        return self._core.compile_model(str(self._folder / f"{graph}.xml"), "CPU", hints)
+        return _core().compile_model(str(self._folder / f"{graph}.xml"), "CPU", hints)
 
     def _native(self) -> str:
         """OpenVINO's own choice for this processor."""
-        chosen = self._core.get_property("CPU", "INFERENCE_PRECISION_HINT")
+        chosen = _core().get_property("CPU", "INFERENCE_PRECISION_HINT")
         return "bf16" if "bf" in str(chosen) else "fp32"
+
+
+@cache
+def _core() -> Any:
+    """One a process, for good.
+
+    Each sets a stack for signals and puts the previous one back when it goes, which may be gone by
+    then: the next signal with a handler would end the process.
+    """
+    return quiet_openvino().Core()
