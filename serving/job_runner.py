@@ -28,6 +28,7 @@ class JobRunner:
     def __init__(self, engine: Engine, store: JobStore) -> None:
         self.engine, self.store = engine, store
         self._tickets: dict[str, Ticket] = {}
+        self._closed = threading.Event()
 
     def start(self) -> None:
         """When the model is there, run what a former service left; then drop what is old."""
@@ -37,10 +38,15 @@ class JobRunner:
         while not self.engine.ready:
             time.sleep(0.1)
         self.resume()
-        while True:
+        while not self._closed.is_set():
             self.store.forget_old()
             self._count()
-            time.sleep(_TIDY_S)
+            self._closed.wait(_TIDY_S)
+
+    def close(self) -> None:
+        """Keep house no longer and let another service have the folder; nothing may be running."""
+        self._closed.set()
+        self.store.close()
 
     def resume(self) -> None:
         """Run what a former service left unfinished; the model must be there."""

@@ -91,7 +91,7 @@ class InProcess:
 
     def close(self) -> None:
         self.engine.scheduler.drain(0)
-        self.jobs.store.close()
+        self.jobs.close()
 
 
 @pytest.fixture(scope="session")
