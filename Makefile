@@ -35,11 +35,10 @@ data: setup
 .zen: | setup
 	zenml init
 
-# The loopback cluster's tests are not part of it until they have passed whole (docs/kubeflow.md).
 test: setup data lint
-	OMP_NUM_THREADS=1 pytest -n 2 --dist loadscope --ignore=tests/kubeflow/test_loopback.py
+	OMP_NUM_THREADS=1 pytest -n 2 --dist loadscope
 
-# Kubeflow without a cluster (docs/kubeflow.md); `make test` runs the first.
+# Kubeflow without a cluster (docs/kubeflow.md); `make test` runs all three.
 kubeflow-unit: setup data
 	pytest tests/kubeflow -m "not slow"
 
