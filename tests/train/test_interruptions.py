@@ -263,16 +263,18 @@ def test_what_a_kill_left_half_written_is_removed(photos, tmp_path):
 def test_a_stopped_data_worker_does_not_stop_training(photos, tmp_path, monkeypatch):
     """Launchers signal whole groups: a worker must outlive the signal that training waits for."""
     note = loop.FiniteCheck.note
+    before, told = set(multiprocessing.active_children()), []
 
     def to_workers(self, seen, losses):
-        children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-        for child in children:
-            os.kill(int(child), signal.SIGTERM)
+        for worker in set(multiprocessing.active_children()) - before:
+            worker.terminate()
+            told.append(worker)
         time.sleep(0.05)
         note(self, seen, losses)
 
     monkeypatch.setattr(loop.FiniteCheck, "note", to_workers)
     train_stage1(SMOKE, photos, tmp_path / "out", tmp_path / "work")
+    assert told
     assert (tmp_path / "out" / "adapter.safetensors").is_file()
 
 
