@@ -10,6 +10,7 @@ from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from serving.settings import ServeSettings
 from serving.ticket import Cost, Ticket, cost_of
 from tudsr.errors import ImageError, ModelError, RegistryError
 from tudsr.images.picture import Picture
-from tudsr.images.read import read_header, read_image
+from tudsr.images.read import open_image, read_header
 from tudsr.images.write import check_fits, encode_rows, is_see_through
 from tudsr.profile import UpscaleSettings
 from tudsr.release.bundle import BundleManifest, load_bundle
@@ -166,15 +167,15 @@ class Engine:
             Refusal: the ticket was stopped.
         """
         model, start = self.model, time.monotonic()
-        picture = read_image(data, self.settings.max_input_px)
-        chosen = asked.encoder or (picture.format if picture.format in MEDIA_TYPES else "PNG")
-        size = asked.target.size(*picture.size)
-        check_fits(chosen, *size, transparent=is_see_through(picture))
-        like = (picture.stripped() if asked.strip else picture).signed(model.name)
-        out, rows = io.BytesIO(), _Timed(self._rows(model, picture, asked, ticket))
-        decoded_s = time.monotonic() - start
-        with closing(rows):
-            encode_rows(rows, size, like, chosen, out, asked.quality, asked.png_level)
+        with open_image(data, self.settings.max_input_px) as picture:
+            chosen = asked.encoder or (picture.format if picture.format in MEDIA_TYPES else "PNG")
+            size = asked.target.size(*picture.size)
+            check_fits(chosen, *size, transparent=is_see_through(picture))
+            like = (picture.stripped() if asked.strip else picture).signed(model.name)
+            out, rows = io.BytesIO(), _Timed(self._rows(model, picture, asked, ticket))
+            decoded_s = time.monotonic() - start
+            with closing(rows):
+                encode_rows(rows, size, like, chosen, out, asked.quality, asked.png_level)
         seconds = time.monotonic() - start
         self._measure(ticket, seconds)
         compute_s = decoded_s + rows.seconds
@@ -189,7 +190,7 @@ class Engine:
         )
 
     def _rows(
-        self, model: Model, picture: Picture, asked: Parameters, ticket: Ticket
+        self, model: Model, picture: Picture[Any], asked: Parameters, ticket: Ticket
     ) -> Generator[NDArray[np.float32]]:
         runtime = SharedRuntime(self.tiles, model.runtime, ticket)
         return Upscaler(runtime, self._settings(model, asked)).upscale_rows(

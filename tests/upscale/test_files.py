@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import scene
+from tests.conftest import random_bundle, scene
 from tudsr.errors import ImageError, SettingsError
+from tudsr.images import canvas
 from tudsr.images.read import read_image
 from tudsr.profile import UpscaleSettings
-from tudsr.upscale import canvas
 from tudsr.upscale.chosen import ChosenModel
 from tudsr.upscale.files import FolderRun, Job, upscale_one
 from tudsr.upscale.manifest import NAME, Manifest
@@ -134,18 +134,36 @@ def test_what_belongs_to_a_picture_goes_with_it_or_is_stripped(tmp_path):
 
 
 def test_what_does_not_fit_the_memory_is_refused_before_any_work(tmp_path):
-    Image.fromarray(scene(0, 200)).resize((2000, 2000)).save(tmp_path / "in.png")
-    chosen = Chosen(None, Target(scale=8), memory_bytes=300 * 2**20)
-    with pytest.raises(ImageError, match="write PNG or TIFF") as caught:
-        upscale_one(Job(tmp_path / "in.png", tmp_path / "out.jpg"), chosen)
+    """Only what cannot be read or written in parts counts."""
+    picture = Image.fromarray(scene(0, 200)).resize((2000, 3200))
+    picture.save(tmp_path / "a.png")
+    picture.save(tmp_path / "b.bmp")
+
+    def make(source, target, mib):
+        chosen = Chosen(None, Target(scale=8), memory_bytes=mib * 2**20)
+        upscale_one(Job(tmp_path / source, tmp_path / target), chosen)
+
+    with pytest.raises(ImageError, match=r"410 megapixels as JPEG take 1,953 MiB.*write PNG"):
+        make("a.png", "out.jpg", 300)
+    with pytest.raises(ImageError, match=r"49 MiB, over the limit of 48.*--memory") as caught:
+        make("b.bmp", "out.png", 96)
     assert caught.value.code == "too_large"
-    small = Chosen(None, Target(scale=2), memory_bytes=100 * 2**20)
-    with pytest.raises(ImageError, match="over the limit"):
-        upscale_one(Job(tmp_path / "in.png", tmp_path / "out.png"), small)
     with pytest.raises(SettingsError, match="give at least 96"):
-        upscale_one(
-            Job(tmp_path / "in.png", tmp_path / "out.png"), Chosen(None, Target(2), memory_bytes=1)
-        )
+        make("a.png", "out.png", 95)
+
+
+def test_tiles_shrink_to_fit_the_memory_and_a_wanted_one_that_does_not_is_refused(tmp_path):
+    bundle = random_bundle(tmp_path, tile_px=544, overlap_px=64)
+
+    def chosen(mib, **changes):
+        return ChosenModel(str(bundle), Target(scale=2), memory_bytes=mib * 2**20, changes=changes)
+
+    assert "tile 544/64" in chosen(1024).signature()
+    assert chosen(1024).smaller_tile() is None
+    assert "tile 128/32" in chosen(96).signature()
+    assert "128 pixels, not the model's 544" in chosen(96).smaller_tile()
+    with pytest.raises(SettingsError, match=r"a tile of 256 does not fit .* --tile 128"):
+        chosen(96, tile_px=256).signature()
 
 
 _SLOW = """

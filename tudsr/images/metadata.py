@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import re
 import struct
-from typing import Any, cast
+import zlib
+from collections.abc import Callable
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +21,40 @@ _DESCRIPTIVE = (270, 271, 272, 282, 283, 296, 305, 306, 315, 33432)
 # As an attribute or as an element.
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:\s*=\s*["']|>\s*))[2-8]""")
 _MAX_DPI = 65535
+_ORIENTATION = 274
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_MAX_CHUNK_BYTES = 16 * 2**20
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, struct.error, KeyError, IndexError)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """EXIF 2.32, tag 0x0112; 1 where there is none or none that can be read.
+
+    Pillow turns a TIFF upright as it decodes it, and drops the tag.
+    """
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except (*_UNREADABLE, EOFError, RuntimeError):
+        return 1
+
+
+def png_without_pixels(stream: BinaryIO) -> bytes:
+    """A PNG's signature and chunks but for its pixels, up to its end or the first damaged chunk.
+
+    Tags may stand behind the pixels, where Pillow comes only by decoding them.
+    """
+    kept = [stream.read(8)]
+    while len(head := stream.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"IDAT" or length > _MAX_CHUNK_BYTES:
+            stream.seek(length + 4, io.SEEK_CUR)
+            continue
+        body = stream.read(length + 4)
+        if kind == b"IEND" or zlib.crc32(kind + body[:-4]).to_bytes(4, "big") != body[-4:]:
+            break
+        kept.append(head + body)
+    return b"".join([*kept, _PNG_END])
 
 
 def kept_exif(image: Image.Image) -> bytes | None:
@@ -67,8 +101,8 @@ def profile_space(icc: bytes | None) -> bytes:
     return (icc or b"")[16:20]
 
 
-def srgb_from_cmyk(image: Image.Image, icc: bytes | None, name: str) -> Image.Image:
-    """A CMYK image in sRGB, through its own profile.
+def cmyk_to_srgb(icc: bytes | None, name: str) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """What turns (k, W, 4) uint8 CMYK into sRGB, through the picture's own profile.
 
     Raises:
         ImageError: ``cmyk``: no profile, or one that is not a CMYK profile. Without one the
@@ -78,34 +112,41 @@ def srgb_from_cmyk(image: Image.Image, icc: bytes | None, name: str) -> Image.Im
     if not icc:
         raise ImageError("cmyk", f"{name} is CMYK without a colour profile: {remedy}")
     try:
-        return cast("Image.Image", _to_srgb(image, icc))
+        transform = _to_srgb(icc, "CMYK")
     except (ImageCms.PyCMSError, OSError) as error:
         raise ImageError(
             "cmyk", f"{name}: its CMYK profile is not usable ({error}): {remedy}"
         ) from None
 
+    def convert(inks: NDArray[Any]) -> NDArray[Any]:
+        image = Image.frombytes("CMYK", inks.shape[1::-1], inks.tobytes())
+        return np.asarray(transform.apply(image))
 
-def grey_to_srgb(samples: NDArray[np.float32], icc: bytes) -> NDArray[np.float32]:
-    """Grey samples, repeated as RGB, from their own tone curve to that of sRGB.
+    return convert
+
+
+def grey_curve(icc: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """R, G and B in sRGB of every grey, (levels, 3), for samples with a grey profile.
 
     An RGB file cannot carry a grey profile, and dropping it would change the brightness. A profile
     that cannot be used is treated as absent, as viewers do.
 
     Args:
-        samples: (H, W, 3 or 4) in [0, 1]; alpha stays.
         icc: a profile of colour space GRAY.
+        dtype: of the samples, uint8 or uint16.
     """
-    ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    top = np.iinfo(dtype).max
+    levels, ramp = np.linspace(0, 1, top + 1), np.arange(256, dtype=np.uint8)[None]
     try:
-        curve = np.asarray(_to_srgb(ramp, icc), np.float32)[0] / np.float32(255)
+        toned = _to_srgb(icc, "L").apply(Image.fromarray(ramp))
     except (ImageCms.PyCMSError, OSError):
-        return samples
-    out = samples.copy()
-    for c in range(3):
-        out[:, :, c] = np.interp(samples[:, :, c], np.linspace(0, 1, 256), curve[:, c])
-    return out
+        return np.repeat(np.arange(top + 1, dtype=dtype)[:, None], 3, 1)
+    curves = (np.asarray(toned, np.float64)[0] / 255).T
+    columns = [np.interp(levels, np.linspace(0, 1, 256), curve) for curve in curves]
+    return np.rint(np.stack(columns, 1) * top).astype(dtype)
 
 
-def _to_srgb(image: Image.Image, icc: bytes) -> Any:
+def _to_srgb(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform:
     srgb = ImageCms.createProfile("sRGB")
-    return ImageCms.profileToProfile(image, io.BytesIO(icc), srgb, outputMode="RGB")
+    own = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+    return ImageCms.buildTransform(own, srgb, mode, "RGB")

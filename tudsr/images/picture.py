@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from typing_extensions import TypeVar
 
 _SOFTWARE = 0x0131
 
 
+class Windows(Protocol):
+    """What gives rows or windows of a picture: an array, or something larger than memory."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(H, W, ...)."""
+        ...
+
+    def __getitem__(self, area: Any, /) -> NDArray[Any]:
+        """Of ``[rows]`` or ``[rows, columns]``, both slices: that part as an array."""
+        ...
+
+
+P = TypeVar("P", bound=Windows, default=NDArray[np.float32])
+
+
 @dataclass(frozen=True)
-class Picture:
-    """Pixels and what belongs to them.
+class Picture(Generic[P]):
+    """Pixels, whole or by windows, and what belongs to them.
 
     Attributes:
-        pixels: (H, W, 3) float32 RGB in [0, 1], upright, in the picture's own colour space.
+        pixels: (H, W, 3) float32 RGB in [0, 1], upright, in the picture's own colour space: an
+            array, or, of an opened picture, `Windows`.
         alpha: (H, W) float32 in [0, 1], 1 is opaque; None for a picture without transparency.
         depth: bits per channel of the source, 8 or 16.
         icc: ICC profile of the pixels, or None (sRGB is meant).
@@ -27,8 +46,8 @@ class Picture:
             ``BMP``, ``AVIF`` or ``HEIF``.
     """
 
-    pixels: NDArray[np.float32]
-    alpha: NDArray[np.float32] | None = None
+    pixels: P
+    alpha: P | None = None
     depth: int = 8
     icc: bytes | None = None
     exif: bytes | None = None
@@ -41,11 +60,11 @@ class Picture:
         """Height and width, pixels."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
-    def stripped(self) -> Picture:
+    def stripped(self) -> Picture[P]:
         """A copy without EXIF, XMP and resolution; the colour profile stays, as colours need it."""
         return replace(self, exif=None, xmp=None, dpi=None)
 
-    def signed(self, software: str) -> Picture:
+    def signed(self, software: str) -> Picture[P]:
         """A copy whose EXIF names ``software`` as its maker (tag Software, 0x0131)."""
         exif = Image.Exif()
         if self.exif is not None:

@@ -3,38 +3,39 @@
 from __future__ import annotations
 
 import io
-import struct
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from tudsr.errors import ImageError
-from tudsr.images.formats import KNOWN, looks_like_a_picture, missing, readable, sample_bits
-from tudsr.images.metadata import (
-    grey_to_srgb,
-    kept_dpi,
-    kept_exif,
-    kept_xmp,
-    profile_space,
-    srgb_from_cmyk,
+from tudsr.images.canvas import Canvas, Channels, unit
+from tudsr.images.decode import (
+    BITS_PER_SAMPLE,
+    DAMAGED,
+    EXTRA_SAMPLES,
+    PHOTOMETRIC,
+    Decoder,
+    damaged,
+    decoder_of,
+    held_bytes,
 )
-from tudsr.images.picture import Picture
+from tudsr.images.formats import KNOWN, looks_like_a_picture, missing, readable, sample_bits
+from tudsr.images.metadata import kept_dpi, kept_exif, kept_xmp, orientation_of, png_without_pixels
+from tudsr.images.picture import Picture, Windows
+from tudsr.images.turn import decode_into, turned
 
 MAX_PIXELS = 100_000_000
 MIN_SIDE_PX = 8
 
-_DAMAGED = (
-    *(OSError, SyntaxError, ValueError, EOFError, struct.error, LookupError, TypeError),
-    RuntimeError,  # what Pillow raises for a damaged AVIF
-)
 _MODES_8 = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "CMYK")
 _MODES_16 = ("I;16", "I;16B", "RGB", "RGBA", "RGBX")
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _EXTRA_SAMPLES, _ORIENTATION = 258, 262, 338, 274
+_HEAD_BYTES = 64
 
 # The reader's own limit comes first and names itself; Pillow's would only warn.
 Image.MAX_IMAGE_PIXELS = None
@@ -56,21 +57,45 @@ def read_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Picture:
             ``not_an_image``, ``truncated`` (or otherwise damaged), ``too_large``, ``too_small``,
             ``animated``, ``unsupported_mode``, ``cmyk``.
     """
-    name = "the picture" if isinstance(source, bytes) else str(source)
-    data = source if isinstance(source, bytes) else _contents(Path(source), max_pixels)
-    if not data:
-        raise ImageError("empty", f"{name} is empty (0 bytes): give a {KNOWN} picture")
-    with _opened(data, name) as image:
-        _check_header(image, name, max_pixels)
-        deep = _is_16_bit(data, image, name)
-        _decode(image, name)
-        samples, icc = _samples(data, image, deep, name)
-        samples = _upright(samples, _orientation(image))
-        exif, xmp, dpi = kept_exif(image), kept_xmp(image), kept_dpi(image)
-        fmt = "JPEG" if image.format == "MPO" else str(image.format)
-    pixels = np.ascontiguousarray(samples[:, :, :3])
-    alpha = np.ascontiguousarray(samples[:, :, 3]) if samples.shape[2] == 4 else None
-    return Picture(pixels, alpha, 16 if deep else 8, icc, exif, xmp, dpi, fmt)
+    with _identified(source, max_pixels) as found:
+        decoder, turn = found.decoder(), found.orientation()
+        samples = np.empty((*turned(decoder.size, turn), decoder.channels), decoder.dtype)
+        decode_into(samples, decoder, turn)
+        pixels = unit(np.ascontiguousarray(samples[:, :, :3]))
+        alpha = unit(samples[:, :, 3]) if decoder.channels == 4 else None
+        return found.picture(pixels, alpha, decoder)
+
+
+@contextmanager
+def open_image(
+    source: Path | bytes,
+    max_pixels: int = MAX_PIXELS,
+    held_limit: int | None = None,
+    folder: Path | None = None,
+) -> Generator[Picture[Windows]]:
+    """As `read_image`, for a picture that may be larger than memory: pixels come by windows.
+
+    It is decoded once, in bands, to a `Canvas` that is given back in the end.
+
+    Args:
+        source: a file, which is not read whole, or its contents.
+        max_pixels: largest H x W.
+        held_limit: the most bytes that a format without bands may hold while it is decoded.
+        folder: for temporary files; see `Canvas`.
+
+    Raises:
+        ImageError: as `read_image`; ``too_large``: over ``held_limit``; ``no_space``.
+    """
+    with _identified(source, max_pixels) as found:
+        found.check_held(held_limit)
+        decoder, turn = found.decoder(), found.orientation()
+        size = turned(decoder.size, turn)
+        with closing(Canvas(*size, folder, decoder.channels, decoder.dtype)) as canvas:
+            decode_into(canvas, decoder, turn)
+            alpha = Channels(canvas, 3) if decoder.channels == 4 else None
+            opened = found.picture(Channels(canvas, slice(3)), alpha, decoder)
+            found.image.close()  # and with it what Pillow has decoded
+            yield opened
 
 
 @dataclass(frozen=True)
@@ -88,56 +113,120 @@ class Header:
     transparent: bool
 
 
-def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
+def read_header(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Header:
     """Look at a picture without decoding it, to know what enlarging it would cost.
-
-    A turn that a PNG mentions after its pixels is not seen here.
 
     Raises:
         ImageError: as `read_image`, as far as the header shows it.
     """
-    name = "the picture"
-    if not data:
-        raise ImageError("empty", f"{name} is empty (0 bytes): give a {KNOWN} picture")
-    with _opened(data, name) as image:
-        _check_header(image, name, max_pixels)
-        _is_16_bit(data, image, name)
-        # Pillow gives a TIFF's upright size, and would decode a PNG to look for its EXIF.
-        known = image.format in ("JPEG", "MPO", "WEBP") or "exif" in image.info
-        turned = image.format != "TIFF" and known and _orientation(image) in (5, 6, 7, 8)
-        width, height = image.size[::-1] if turned else image.size
-        fmt = "JPEG" if image.format == "MPO" else str(image.format)
-        return Header((height, width), fmt, image.has_transparency_data)
+    with _identified(source, max_pixels) as found:
+        image = found.image
+        # Pillow gives a TIFF's upright size.
+        known = found.format in ("JPEG", "PNG", "WEBP") or "exif" in image.info
+        turn = found.orientation() if known and found.format != "TIFF" else 1
+        size = turned((image.height, image.width), turn)
+        return Header(size, found.format, image.has_transparency_data)
 
 
-def _contents(path: Path, max_pixels: int) -> bytes:
+@dataclass(frozen=True)
+class _Found:
+    """A picture that has been opened and may be read."""
+
+    source: Path | bytes
+    image: Image.Image
+    deep: bool
+    name: str
+
+    @property
+    def format(self) -> str:
+        return "JPEG" if self.image.format == "MPO" else str(self.image.format)
+
+    def decoder(self) -> Decoder:
+        return decoder_of(self.source, self.image, self.deep, self.name)
+
+    def orientation(self) -> int:
+        with self._metadata() as image:
+            return orientation_of(image)
+
+    def picture(self, pixels: Any, alpha: Any, decoder: Decoder) -> Picture[Any]:
+        with self._metadata() as image:
+            kept = kept_exif(image), kept_xmp(image), kept_dpi(image)
+        depth = 16 if self.deep else 8
+        return Picture(pixels, alpha, depth, decoder.icc, *kept, self.format)
+
+    def check_held(self, limit: int | None) -> None:
+        held = held_bytes(self.image, self.deep)
+        if limit is not None and held > limit:
+            width, height = self.image.size
+            raise ImageError(
+                "too_large",
+                f"{self.name} is a {self.format} of {width} x {height} that cannot be read in "
+                f"parts: it takes {held / 2**20:,.0f} MiB, over the limit of "
+                f"{max(0, limit) / 2**20:,.0f}: raise it (--memory), or save the picture as a PNG "
+                "without interlacing, a TIFF of short strips or a JPEG that is not progressive",
+            )
+
+    @contextmanager
+    def _metadata(self) -> Generator[Image.Image]:
+        """What to read tags from. Pillow would decode a PNG to look for what follows its pixels."""
+        if self.format != "PNG":
+            yield self.image
+            return
+        with _stream(self.source) as stream:
+            head = png_without_pixels(stream)
+        with Image.open(io.BytesIO(head), formats=("PNG",)) as image:
+            yield image
+
+
+@contextmanager
+def _identified(source: Path | bytes, max_pixels: int) -> Generator[_Found]:
+    name = "the picture" if isinstance(source, bytes) else str(source)
+    if not isinstance(source, bytes):
+        _check_file(source := Path(source), max_pixels)
+    with _stream(source) as stream:
+        head = stream.read(_HEAD_BYTES)
+        if not head:
+            raise ImageError("empty", f"{name} is empty (0 bytes): give a {KNOWN} picture")
+        stream.seek(0)
+        with _opened(stream, head, name) as image:
+            _check_header(image, name, max_pixels)
+            yield _Found(source, image, _is_16_bit(source, head, image, name), name)
+
+
+def _check_file(path: Path, max_pixels: int) -> None:
     if not path.exists():
         raise ImageError("not_found", f"no file {path}: check the path")
     if not path.is_file():
         raise ImageError("not_readable", f"{path} is not a file: give a {KNOWN} picture")
+    # A stored picture takes at most 8 bytes a pixel; twice that leaves room for metadata.
+    if (size := path.stat().st_size) > max(16 * max_pixels, 1 << 24):
+        raise ImageError(
+            "too_large",
+            f"{path} has {size:,} bytes, more than a picture of {max_pixels:,} pixels can have: "
+            "reduce it or cut it in parts",
+        )
+
+
+def _stream(source: Path | bytes) -> BinaryIO:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
     try:
-        # A stored picture takes at most 8 bytes a pixel; twice that leaves room for metadata.
-        if path.stat().st_size > max(16 * max_pixels, 1 << 24):
-            raise ImageError(
-                "too_large",
-                f"{path} has {path.stat().st_size:,} bytes, more than a picture of {max_pixels:,} "
-                "pixels can have: reduce it or raise the limit",
-            )
-        return path.read_bytes()
+        return source.open("rb")
     except OSError as error:
         raise ImageError(
-            "not_readable", f"cannot read {path}: {error.strerror or error}; check its permissions"
+            "not_readable",
+            f"cannot read {source}: {error.strerror or error}; check its permissions",
         ) from None
 
 
-def _opened(data: bytes, name: str) -> Image.Image:
+def _opened(stream: BinaryIO, head: bytes, name: str) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(data), formats=readable())
-    except _DAMAGED:
-        if (remedy := missing(data)) is not None:
+        return Image.open(stream, formats=readable())
+    except DAMAGED:
+        if (remedy := missing(head)) is not None:
             raise ImageError("not_an_image", f"{name} {remedy}") from None
-        if looks_like_a_picture(data):
-            raise ImageError("truncated", _damaged(name, "its header cannot be read")) from None
+        if looks_like_a_picture(head):
+            raise damaged(name, "its header cannot be read") from None
         raise ImageError("not_an_image", f"{name} is not a {KNOWN} picture: convert it") from None
 
 
@@ -146,8 +235,8 @@ def _check_header(image: Image.Image, name: str, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ImageError(
             "too_large",
-            f"{name} is {width} x {height}, over the limit of {max_pixels:,} pixels: reduce it, "
-            "cut it in parts or raise the limit",
+            f"{name} is {width} x {height}, over the limit of {max_pixels:,} pixels: reduce it or "
+            "cut it in parts",
         )
     if min(width, height) < MIN_SIDE_PX:
         raise ImageError(
@@ -156,17 +245,17 @@ def _check_header(image: Image.Image, name: str, max_pixels: int) -> None:
     # A phone's MPO holds a preview beside the photograph, not an animation.
     try:
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-    except _DAMAGED as error:
-        raise ImageError("truncated", _damaged(name, error)) from None
+    except DAMAGED as error:
+        raise damaged(name, error) from None
     if frames > 1:
         raise ImageError(
             "animated", f"{name} has {frames} frames or pages: save the one you want by itself"
         )
 
 
-def _is_16_bit(data: bytes, image: Image.Image, name: str) -> bool:
+def _is_16_bit(source: Path | bytes, head: bytes, image: Image.Image, name: str) -> bool:
     """Whether samples have 16 bits; refuses what could only be kept by losing something."""
-    bits = _header_bits(data, image)
+    bits = _header_bits(source, head, image)
     if bits == 16 and image.mode in _MODES_16 and (image.format == "PNG" or _plain_tiff(image)):
         return True
     if bits <= 8 and image.mode in _MODES_8:
@@ -178,93 +267,23 @@ def _is_16_bit(data: bytes, image: Image.Image, name: str) -> bool:
     )
 
 
-def _header_bits(data: bytes, image: Image.Image) -> int:
+def _header_bits(source: Path | bytes, head: bytes, image: Image.Image) -> int:
     """Bits a sample. A PNG has them at byte 24, in IHDR, which is always its first chunk."""
     if image.format == "PNG":
-        return data[24]
+        return head[24]
     if image.format == "TIFF":
-        return max(_tiff_tag(image, _BITS_PER_SAMPLE, (1,)))
-    return sample_bits(data, str(image.format))
+        return max(_tiff_tag(image, BITS_PER_SAMPLE, (1,)))
+    if image.format not in ("AVIF", "HEIF"):
+        return 8
+    data = source if isinstance(source, bytes) else source.read_bytes()  # decoded whole anyway
+    return sample_bits(data, image.format)
 
 
 def _plain_tiff(image: Image.Image) -> bool:
-    """Grey (black is 0) or RGB, with straight alpha if any: what OpenCV decodes unchanged."""
-    straight = 1 not in _tiff_tag(image, _EXTRA_SAMPLES, ())
-    return straight and _tiff_tag(image, _PHOTOMETRIC, 0) in (1, 2)
+    """Grey (black is 0) or RGB, with straight alpha if any."""
+    straight = 1 not in _tiff_tag(image, EXTRA_SAMPLES, ())
+    return straight and _tiff_tag(image, PHOTOMETRIC, 0) in (1, 2)
 
 
 def _tiff_tag(image: Image.Image, tag: int, default: Any) -> Any:
     return image.tag_v2.get(tag, default) if isinstance(image, TiffImageFile) else default
-
-
-def _decode(image: Image.Image, name: str) -> None:
-    try:
-        image.load()
-    except MemoryError:
-        raise ImageError("too_large", f"{name} does not fit in memory: reduce it") from None
-    except _DAMAGED as error:
-        raise ImageError("truncated", _damaged(name, error)) from None
-
-
-def _samples(
-    data: bytes, image: Image.Image, deep: bool, name: str
-) -> tuple[NDArray[np.float32], bytes | None]:
-    """(H, W, 3 or 4) in [0, 1] as stored, and the profile that describes them."""
-    icc = image.info.get("icc_profile") or None
-    if image.mode == "CMYK":
-        return _unit(np.asarray(srgb_from_cmyk(image, icc, name))), None
-    samples = _decoded_16(data, image, name) if deep else _decoded_8(image)
-    if icc is not None and profile_space(icc) == b"GRAY":
-        return grey_to_srgb(samples, icc), None
-    return samples, icc
-
-
-def _decoded_8(image: Image.Image) -> NDArray[np.float32]:
-    mode = "RGBA" if image.has_transparency_data else "RGB"
-    return _unit(np.asarray(image if image.mode == mode else image.convert(mode)))
-
-
-def _decoded_16(data: bytes, image: Image.Image, name: str) -> NDArray[np.float32]:
-    """Pillow would cut 16-bit RGB down to 8; OpenCV keeps it, as BGR."""
-    import cv2
-
-    raw: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if raw is None or raw.dtype != np.uint16:
-        raise ImageError(
-            "unsupported_mode",
-            f"{name} is a 16-bit {image.format} of an unusual layout: save it as a 16-bit PNG",
-        )
-    bgr = raw if raw.ndim == 3 else np.repeat(raw[:, :, None], 3, axis=2)
-    return _unit(bgr[:, :, [2, 1, 0, 3][: bgr.shape[2]]])
-
-
-def _unit(samples: NDArray[Any]) -> NDArray[np.float32]:
-    unit = samples.astype(np.float32)
-    unit /= np.float32(np.iinfo(samples.dtype).max)
-    return unit
-
-
-def _orientation(image: Image.Image) -> int:
-    """EXIF 2.32, tag 0x0112, of a decoded image; 1 where there is none or none that can be read.
-
-    Pillow turns a TIFF upright as it decodes it and drops the tag; OpenCV turns TIFFs, too.
-    """
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except _DAMAGED:
-        return 1
-
-
-def _upright(samples: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:
-    """Undo the camera's turn, values 2 to 8."""
-    if orientation in (5, 6, 7, 8):
-        samples = samples.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        samples = samples[::-1]
-    if orientation in (2, 3, 6, 7):
-        samples = samples[:, ::-1]
-    return samples
-
-
-def _damaged(name: str, reason: object) -> str:
-    return f"{name} is damaged or cut off ({reason}): fetch or export it again"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from tudsr.errors import ImageError
+from tudsr.images.picture import Windows
 
 
 def bicubic_resize(image: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
@@ -41,19 +41,6 @@ def bicubic_resize(image: NDArray[np.float32], height: int, width: int) -> NDArr
         return _resize_plane(pixels, height, width)
     planes = [_resize_plane(pixels[:, :, c], height, width) for c in range(pixels.shape[2])]
     return np.stack(planes, axis=2)
-
-
-class Windows(Protocol):
-    """What gives rows or windows of a picture: an array, or something larger than memory."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(H, W, ...)."""
-        ...
-
-    def __getitem__(self, area: Any, /) -> NDArray[Any]:
-        """Of ``[rows]`` or ``[rows, columns]``, both slices: that part as an array."""
-        ...
 
 
 def bicubic_rows(image: Windows, height: int, width: int, rows: slice) -> NDArray[np.float32]:

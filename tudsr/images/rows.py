@@ -29,7 +29,7 @@ _CLASSIC_TIFF_BYTES = 2**32 - 2**16
 def write_png(
     rows: Iterable[NDArray[Any]],
     shape: tuple[int, int, int],
-    like: Picture,
+    like: Picture[Any],
     level: int,
     out: BinaryIO,
 ) -> None:
@@ -63,7 +63,7 @@ def write_png(
 
 
 def write_tiff(
-    rows: Iterable[NDArray[Any]], shape: tuple[int, int, int], like: Picture, out: BinaryIO
+    rows: Iterable[NDArray[Any]], shape: tuple[int, int, int], like: Picture[Any], out: BinaryIO
 ) -> None:
     """Write a baseline TIFF 6.0 of deflated strips; the directory, made by Pillow, comes last.
 
@@ -104,7 +104,7 @@ def _big_endian_bytes(samples: NDArray[Any]) -> NDArray[np.uint8]:
     return ordered.view(np.uint8).reshape(len(samples), -1)
 
 
-def _png_metadata(out: BinaryIO, like: Picture) -> None:
+def _png_metadata(out: BinaryIO, like: Picture[Any]) -> None:
     if like.icc is not None:
         _chunk(out, b"iCCP", b"icc\0\0" + zlib.compress(like.icc))
     if like.dpi is not None:
@@ -125,7 +125,7 @@ def _chunk(out: BinaryIO, kind: bytes, body: bytes, always: bool = False) -> Non
         out.write(struct.pack(">I", crc))
 
 
-def _tiff_tags(like: Picture) -> ImageFileDirectory_v2:
+def _tiff_tags(like: Picture[Any]) -> ImageFileDirectory_v2:
     """A directory with the EXIF block's tags, its sub-directories included, profile and XMP."""
     tags = ImageFileDirectory_v2(b"II*\0\0\0\0\0")
     source = Image.Exif()

@@ -16,7 +16,8 @@ from PIL import Image
 
 from tudsr.errors import ImageError
 from tudsr.images.atomic import writing
-from tudsr.images.picture import Picture
+from tudsr.images.canvas import bands
+from tudsr.images.picture import Picture, Windows
 from tudsr.images.rows import write_png, write_tiff
 
 QUALITY, PNG_LEVEL = 95, 1
@@ -76,7 +77,7 @@ def write_image(picture: Picture, path: Path) -> None:
 
 
 def write_rows(
-    rows: Iterable[NDArray[np.float32]], size: tuple[int, int], like: Picture, path: Path
+    rows: Iterable[NDArray[np.float32]], size: tuple[int, int], like: Picture[Any], path: Path
 ) -> None:
     """As `write_image`, of a picture that comes some rows at a time; see `encode_rows`.
 
@@ -109,7 +110,7 @@ def encode_image(
 def encode_rows(
     rows: Iterable[NDArray[np.float32]],
     size: tuple[int, int],
-    like: Picture,
+    like: Picture[Any],
     fmt: str,
     out: BinaryIO,
     quality: int = QUALITY,
@@ -154,9 +155,10 @@ def encode_rows(
         ) from None
 
 
-def is_see_through(picture: Picture) -> bool:
+def is_see_through(picture: Picture[Any]) -> bool:
     """Whether any pixel is transparent, in part or wholly."""
-    return picture.alpha is not None and bool(picture.alpha.min() < 1)
+    alpha: Windows | None = picture.alpha
+    return alpha is not None and any((alpha[rows] < 1).any() for rows in bands(*picture.size))
 
 
 def _slices(picture: Picture) -> Iterator[NDArray[np.float32]]:
@@ -175,7 +177,7 @@ def _peek(
     return list(islice(rest, 1)), rest
 
 
-def _most_bytes(size: tuple[int, int], like: Picture) -> int:
+def _most_bytes(size: tuple[int, int], like: Picture[Any]) -> int:
     return size[0] * size[1] * (3 if like.alpha is None else 4) * like.depth // 8
 
 
@@ -191,7 +193,7 @@ def _quantised(samples: NDArray[np.float32], depth: int) -> NDArray[Any]:
 def _pillow(
     rows: Iterable[NDArray[Any]],
     shape: tuple[int, int, int],
-    like: Picture,
+    like: Picture[Any],
     fmt: str,
     quality: int,
     out: BinaryIO,
@@ -203,8 +205,8 @@ def _pillow(
     }[fmt]
     known = {"icc_profile": like.icc, "exif": like.exif, "xmp": like.xmp, "dpi": like.dpi}
     options |= {name: value for name, value in known.items() if value is not None}
-    samples, top = np.empty(shape, np.uint8), 0
+    whole, top = Image.new("RGB" if shape[2] == 3 else "RGBA", (shape[1], shape[0])), 0
     for band in rows:
-        samples[top : top + len(band)] = band
+        whole.paste(Image.fromarray(band), (0, top))
         top += len(band)
-    Image.fromarray(samples).save(out, fmt, **options)
+    whole.save(out, fmt, **options)

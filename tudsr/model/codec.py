@@ -18,6 +18,11 @@ from tudsr.images.atomic import write_json
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
+    from tudsr.model.striped_vae import StripedVae
+
+# Feature maps of the widest layer that live at a time, counted: of the picture, or of a stripe.
+_LIVE_MAPS, _LIVE_STRIPES = 3, 8
+
 
 class LappedCodec(nn.Module):
     """A lossless codec: the lapped cosine transform of ``factor`` x ``factor`` RGB blocks.
@@ -123,19 +128,25 @@ def _pointwise(matrix: NDArray[np.float64]) -> Tensor:
 
 
 class KlCodec(nn.Module):
-    """Stable Diffusion's autoencoder, factor 8."""
+    """Stable Diffusion's autoencoder, factor 8.
+
+    Attributes:
+        memory_bytes: features that it may hold at a time; what would take more goes through in
+            stripes (`tudsr.model.striped_vae`), with the same result to rounding. None: no limit.
+    """
 
     def __init__(self, vae: AutoencoderKL) -> None:
         super().__init__()
         self.vae = vae
         self.factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
+        self.memory_bytes: int | None = None
 
     def encode(self, images: Tensor, rng: torch.Generator | None = None) -> Tensor:
         """(B, 3, H, W) in [-1, 1] to (B, 4, H/8, W/8).
 
         The mode of the distribution, or with a CPU generator ``rng`` a draw from it.
         """
-        posterior = self.vae.encode(cast(Any, images), return_dict=False)[0]
+        posterior = self._posterior(images)
         latent = posterior.mode()
         if rng is not None:
             noise = torch.randn(latent.shape, generator=rng, dtype=torch.float32)
@@ -145,7 +156,29 @@ class KlCodec(nn.Module):
     def decode(self, latents: Tensor) -> Tensor:
         """(B, 4, h, w) to (B, 3, 8h, 8w), about [-1, 1]."""
         scaled = latents / self.vae.config["scaling_factor"]
+        height, width = (self.factor * side for side in latents.shape[2:])
+        if striped := self._striped(len(latents), height, width):
+            return torch.cat([striped.decode(one) for one in scaled.split(1)])
         return cast(Tensor, self.vae.decode(scaled, return_dict=False)[0])
+
+    def _posterior(self, images: Tensor) -> Any:
+        if striped := self._striped(len(images), *images.shape[2:]):
+            from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+            moments = torch.cat([striped.moments(one) for one in images.split(1)])
+            return DiagonalGaussianDistribution(moments)
+        return self.vae.encode(cast(Any, images), return_dict=False)[0]
+
+    def _striped(self, batch: int, height: int, width: int) -> StripedVae | None:
+        """What takes pictures of this size in stripes, where they take too much at once."""
+        row_bytes = 4 * self.vae.config["block_out_channels"][1] * width  # of the widest layer
+        need = _LIVE_MAPS * row_bytes * height * batch
+        if self.memory_bytes is None or need <= self.memory_bytes:
+            return None
+        from tudsr.model.striped_vae import StripedVae
+
+        rows = self.memory_bytes // (2 * _LIVE_STRIPES * row_bytes) // 2 * 2
+        return StripedVae(self.vae, rows=min(max(rows, 2), 64))
 
     def save(self, folder: Path) -> None:
         """Write the autoencoder in diffusers' layout."""

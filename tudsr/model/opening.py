@@ -19,12 +19,14 @@ def open_runtime(
     precision: str = "auto",
     runtime: str = "auto",
     seed: int | None = None,
+    memory_bytes: int | None = None,
 ) -> TileRuntime:
     """The runtime of a released bundle; every hash is checked.
 
     On a CPU that is OpenVINO, without torch, for the bundles that have such a form; it is made the
     first time and kept (``tudsr.model.cpu_form``). Else, and for ``runtime="torch"``, it is torch.
-    ``seed`` is torch's alone: a codec of ours has nothing to draw.
+    ``seed`` and ``memory_bytes`` are torch's alone: a codec of ours has nothing to draw and takes
+    next to nothing.
 
     Raises:
         ModelError: a bundle or form that is missing or damaged.
@@ -38,7 +40,7 @@ def open_runtime(
             "Diffusion's runs on torch alone): use runtime torch"
         )
     if runtime == "torch" or not possible or (runtime == "auto" and not _on_cpu(device)):
-        return _torch(bundle, device, precision, seed)
+        return _torch(bundle, device, precision, seed, memory_bytes)
     folder = form_folder(manifest)
     if not folder.is_dir():
         from tudsr.model.cpu_export import make_form
@@ -50,16 +52,18 @@ def open_runtime(
             if runtime == "openvino":
                 raise
             _log.warning("it cannot be kept (%s): torch runs the model; set TUDSR_FORMS", error)
-            return _torch(bundle, device, precision, seed)
+            return _torch(bundle, device, precision, seed, memory_bytes)
     from tudsr.model.cpu_runtime import CpuRuntime
 
     return CpuRuntime(folder, manifest, precision)
 
 
-def _torch(bundle: Path, device: str, precision: str, seed: int | None) -> TileRuntime:
+def _torch(
+    bundle: Path, device: str, precision: str, seed: int | None, memory_bytes: int | None
+) -> TileRuntime:
     from tudsr.model.runtime import load_runtime
 
-    return load_runtime(bundle, device, precision, seed)
+    return load_runtime(bundle, device, precision, seed, memory_bytes)
 
 
 def _on_cpu(device: str) -> bool:

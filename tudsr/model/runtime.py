@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 
 from tudsr.model.adapters import load_adapter
 from tudsr.model.base import Base, load_base, load_base_folder
+from tudsr.model.codec import KlCodec
 from tudsr.profile import BaseSettings, RuntimeSettings
 from tudsr.train.device import autocast, pick_device
 
 # Up to this many UNet parameters each stage gets a copy with its adapter merged, which runs faster;
 # above, one UNet is kept and its adapters are switched.
 _MERGE_BELOW = 100_000_000
+# Of a GPU's free memory; the UNet's features and the allocator's gaps need the rest.
+_GPU_SHARE = 0.6
 
 
 class TorchRuntime:
@@ -30,6 +33,14 @@ class TorchRuntime:
         size_multiple: sides of a tile must be multiples of this many pixels.
         seed: each tile's latent is drawn from the codec's distribution with it, as in training;
             None takes the mode. A codec without a distribution draws nothing.
+
+    Args:
+        base: the frozen part.
+        adapters: files by stage.
+        settings: device, precision, how adapters are applied.
+        seed: see above.
+        memory_bytes: what an autoencoder may hold on a CPU, see `KlCodec`; on a GPU that is most of
+            what is free there.
     """
 
     def __init__(
@@ -38,6 +49,7 @@ class TorchRuntime:
         adapters: dict[int, Path],
         settings: RuntimeSettings,
         seed: int | None = None,
+        memory_bytes: int | None = None,
     ) -> None:
         self.settings, self.seed = settings, seed
         self.device = pick_device(settings)
@@ -54,6 +66,8 @@ class TorchRuntime:
         for unet in self.unets.values():
             cast("Any", unet.requires_grad_(False)).to(self.device)
         self.base.to(self.device)
+        if isinstance(self.base.codec, KlCodec):
+            self.base.codec.memory_bytes = _codec_bytes(self.device, memory_bytes)
 
     def restore(
         self, image: NDArray[np.float32], stage: int, full_precision: bool = False
@@ -91,7 +105,11 @@ class TorchRuntime:
 
 
 def load_runtime(
-    bundle: Path, device: str = "auto", precision: str = "auto", seed: int | None = None
+    bundle: Path,
+    device: str = "auto",
+    precision: str = "auto",
+    seed: int | None = None,
+    memory_bytes: int | None = None,
 ) -> TorchRuntime:
     """The runtime of a released bundle (see ``tudsr.release.bundle``); hashes are checked."""
     from tudsr.release.bundle import base_folder, load_bundle
@@ -100,7 +118,7 @@ def load_runtime(
     folder = base_folder(bundle, manifest)
     settings = RuntimeSettings.model_validate({"device": device, "precision": precision})
     adapters = {stage: bundle / f"adapter{stage}.safetensors" for stage in (1, 2)}
-    return TorchRuntime(load_base_folder(folder), adapters, settings, seed)
+    return TorchRuntime(load_base_folder(folder), adapters, settings, seed, memory_bytes)
 
 
 def training_runtime(
@@ -108,6 +126,13 @@ def training_runtime(
 ) -> TorchRuntime:
     """The runtime of adapters that are not released yet, on the base of a profile."""
     return TorchRuntime(load_base(base), adapters, settings)
+
+
+def _codec_bytes(device: torch.device, memory_bytes: int | None) -> int | None:
+    if device.type != "cuda":
+        return memory_bytes
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(_GPU_SHARE * free)
 
 
 def _merges(unet: UNet2DConditionModel, settings: RuntimeSettings) -> bool:

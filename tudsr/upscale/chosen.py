@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tudsr.upscale.memory import default_budget
+from tudsr.errors import SettingsError
+from tudsr.upscale.memory import beside_bands, default_budget, fitting_tile
 from tudsr.upscale.target import Target
 
 if TYPE_CHECKING:
@@ -72,11 +73,36 @@ class ChosenModel:
 
         return load_bundle(self._located.path, verify=False)  # the runtime checks every file
 
+    def smaller_tile(self) -> str | None:
+        """A sentence where tiles are smaller than the model's own, so as to fit the memory."""
+        own, tile_px = self._bundle.upscale.tile_px, self._settings.tile_px
+        if self.changes.get("tile_px") is not None or tile_px == own:
+            return None
+        return (
+            f"tiles of {tile_px} pixels, not the model's {own}, fit the memory of "
+            f"{self.memory_bytes / 2**20:,.0f} MiB (--memory); the result differs a little"
+        )
+
     @cached_property
     def _settings(self) -> UpscaleSettings:
+        """The model's, with the changes, and a tile that fits the memory."""
+        how = self._changed_settings
+        arch = str(self._bundle.profile.get("base", {}).get("arch", ""))
+        tile_px = fitting_tile(self.memory_bytes, how.tile_px, arch)
+        if tile_px == how.tile_px:
+            return how
+        if self.changes.get("tile_px") is not None:
+            raise SettingsError(
+                f"a tile of {how.tile_px} does not fit the memory of "
+                f"{self.memory_bytes / 2**20:,.0f} MiB: give --tile {tile_px}, or more --memory"
+            )
+        overlap_px = min(how.overlap_px, tile_px // 4)
+        return how.model_copy(update={"tile_px": tile_px, "overlap_px": overlap_px})
+
+    @cached_property
+    def _changed_settings(self) -> UpscaleSettings:
         from pydantic import ValidationError
 
-        from tudsr.errors import SettingsError
         from tudsr.profile import UpscaleSettings
 
         changed = {name: value for name, value in self.changes.items() if value is not None}
@@ -93,7 +119,9 @@ class ChosenModel:
         from tudsr.model.opening import open_runtime
         from tudsr.upscale.upscaler import Upscaler
 
+        how = self._settings
+        memory_bytes = beside_bands(self.memory_bytes)
         runtime = open_runtime(
-            self._located.path, self.device, self.precision, self.runtime, self.seed
+            self._located.path, self.device, self.precision, self.runtime, self.seed, memory_bytes
         )
-        return Upscaler(runtime, self._settings)
+        return Upscaler(runtime, how)

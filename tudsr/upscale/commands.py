@@ -52,7 +52,10 @@ def upscale(
     ] = None,
     memory: Annotated[
         int | None,
-        typer.Option(min=128, help="MiB a picture may take beside the model [half of all]"),
+        typer.Option(
+            min=128,
+            help="MiB a picture may take beside the model; tiles shrink to fit [half of all]",
+        ),
     ] = None,
     strip: Annotated[
         bool, typer.Option("--strip", help="leave out EXIF, XMP and resolution")
@@ -141,6 +144,8 @@ def _report(outcomes: list[Outcome], chosen: ChosenModel) -> None:
     for outcome in failed:
         typer.secho(f"{outcome.job.source}: {outcome.error}", fg="red", err=True)
     by = f" ({chosen.signature()})" if made else ""
+    if made and (sentence := chosen.smaller_tile()) is not None:
+        _warn(sentence)
     typer.echo(f"{what}, {seconds:.1f} s{by}")
     if failed:
         raise typer.Exit(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,11 +11,11 @@ from PIL import Image
 
 from tudsr.errors import ImageError, SettingsError
 from tudsr.images.atomic import remove_leftovers
-from tudsr.images.read import MAX_PIXELS, read_image
+from tudsr.images.read import open_image
 from tudsr.images.write import check_fits, format_of, is_see_through, write_rows
 from tudsr.upscale.chosen import ChosenModel
 from tudsr.upscale.manifest import Entry, Manifest, stamp
-from tudsr.upscale.memory import check_result, most_input_px
+from tudsr.upscale.memory import MAX_INPUT_PX, beside_bands, check_result
 from tudsr.upscale.upscaler import Note, Progress
 
 _READABLE = (
@@ -83,17 +82,16 @@ def upscale_one(
         SettingsError: the wanted size cannot be made of this picture.
     """
     start, budget = time.monotonic(), chosen.memory_bytes
-    picture = read_image(job.source, min(MAX_PIXELS, most_input_px(budget)))
-    (height, width), fmt = chosen.target.size(*picture.size), format_of(job.target)
-    check_fits(fmt, height, width, transparent=is_see_through(picture))
-    check_result(budget, math.prod(picture.size), height * width, fmt)
-    like = picture.stripped() if chosen.strip else picture
-    upscaler = chosen.upscaler()
-    rows = upscaler.upscale_rows(
-        picture, chosen.target, fidelity=chosen.fidelity, progress=progress, note=note
-    )
-    with closing(rows):
-        write_rows(rows, (height, width), like.signed(chosen.signature()), job.target)
+    with open_image(job.source, MAX_INPUT_PX, beside_bands(budget)) as picture:
+        (height, width), fmt = chosen.target.size(*picture.size), format_of(job.target)
+        check_fits(fmt, height, width, transparent=is_see_through(picture))
+        check_result(budget, height * width, fmt)
+        like = picture.stripped() if chosen.strip else picture
+        rows = chosen.upscaler().upscale_rows(
+            picture, chosen.target, fidelity=chosen.fidelity, progress=progress, note=note
+        )
+        with closing(rows):
+            write_rows(rows, (height, width), like.signed(chosen.signature()), job.target)
     return Outcome(job, (picture.size, (height, width)), time.monotonic() - start)
 
 

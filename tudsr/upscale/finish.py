@@ -11,14 +11,16 @@ grid, and one pass that applies it.
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tudsr.images.resize import Windows, bicubic_resize, bicubic_rows
-from tudsr.upscale.canvas import Canvas, bands
+from tudsr.images.canvas import Area, Canvas, bands, blocks
+from tudsr.images.picture import Windows
+from tudsr.images.resize import bicubic_resize, bicubic_rows
 
 Colour = Literal["wavelet", "adain", "none"]
 Floats = NDArray[np.float32]
@@ -35,6 +37,7 @@ LEAST_BACK_PROJECTION = 0.7
 LEAST_SHARE = 0.5
 _BACK_PROJECTIONS = 8
 _REACH_PX = 4  # of D·U: both kernels reach two input pixels far
+_Q_REACH_PX = _LOW_PASS_REACH_PX + (1 + _BACK_PROJECTIONS) * _REACH_PX
 
 
 class Finish:
@@ -65,7 +68,7 @@ class Finish:
         fidelity: float = 1.0,
         folder: Path | None = None,
     ) -> None:
-        self.lr, self.size, self.colour = lr, size, colour
+        self.lr, self.size, self.colour, self._folder = lr, size, colour, folder
         height, width = lr.shape[0], lr.shape[1]
         self._share = LEAST_SHARE + (1 - LEAST_SHARE) * fidelity
         least = LEAST_BACK_PROJECTION if colour == "wavelet" else 0.0
@@ -118,20 +121,18 @@ class Finish:
         if self._q is not None and self._narrow is not None:
             height, width = self.lr.shape[:2]
             taps = tuple(_taps(n, big) for n, big in zip((height, width), self.size, strict=True))
-            for rows in bands(height, width):
-                self._q[rows] = self._correction(self._narrow, rows, (taps[0], taps[1]))
+            with closing(_reduced_rows(self._narrow, height, self._folder)) as reduced:
+                for block, around, inner in blocks(height, width, _Q_REACH_PX):
+                    near = taps[0][around[0]], taps[1][around[1]]
+                    self._q[block] = self._correction(reduced, around, near)[inner]
+            self._narrow.close()
         self._settled = True
 
-    def _correction(self, narrow: Canvas, rows: slice, taps: tuple[Floats, Floats]) -> Floats:
-        """q's rows, from as many rows around them as have a say."""
-        reach = _LOW_PASS_REACH_PX + (1 + _BACK_PROJECTIONS) * _REACH_PX
-        height, width = self.lr.shape[0], self.lr.shape[1]
-        top, bottom = max(0, rows.start - reach), min(height, rows.stop + reach)
-        lr = np.asarray(self.lr[top:bottom])
-        reduced = bicubic_rows(narrow, height, width, slice(top, bottom))
-        near = taps[0][top:bottom], taps[1]
-        q = np.stack([self._plane(lr[:, :, c], reduced[:, :, c], near, c) for c in range(3)], -1)
-        return q[rows.start - top : rows.stop - top]
+    def _correction(self, reduced: Canvas, area: Area, taps: tuple[Floats, Floats]) -> Floats:
+        """q of a block and of what around it has a say."""
+        lr, seen = np.asarray(self.lr[area]), reduced[area]
+        planes = [self._plane(lr[:, :, c], seen[:, :, c], taps, c) for c in range(3)]
+        return np.stack(planes, axis=2)
 
     def _plane(self, lr: Floats, reduced: Floats, taps: tuple[Floats, Floats], c: int) -> Floats:
         seen = _there_and_back(lr, taps)
@@ -147,6 +148,15 @@ class Finish:
             added += missing - _there_and_back(added, taps)
         q += self._projected * added
         return q
+
+
+def _reduced_rows(narrow: Canvas, height: int, folder: Path | None) -> Canvas:
+    """(H, w, 3) reduced to ``height`` rows."""
+    width = narrow.shape[1]
+    out = Canvas(height, width, folder)
+    for rows in bands(height, width * narrow.shape[0] // height):
+        out[rows] = bicubic_rows(narrow, height, width, rows)
+    return out
 
 
 def _low_pass(plane: Floats) -> Floats:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tudsr.images.resize import Windows
+from tudsr.images.picture import Windows
 
 Method = Literal["bicubic", "bilinear"]
 _SUPPORT = {"bicubic": 2, "bilinear": 1}

@@ -1,21 +1,28 @@
 """How much memory a picture may take, and what takes it.
 
-Tiles, bands and canvases (`tudsr.upscale.canvas`) do not grow with the picture. What does: the
-input, which is decoded whole, and a result in a format whose encoder wants it whole.
+Bands and canvases (`tudsr.images.canvas`) do not grow with the picture. Beside them one of three is
+held at a time: the input while it is decoded, in the formats that cannot be decoded in parts
+(`tudsr.images.decode.held_bytes`); a tile in the model; the result while it is encoded, in the
+formats whose encoder wants it whole.
 """
 
 from __future__ import annotations
 
 import os
+from math import isqrt
 from pathlib import Path
 
 from tudsr.errors import ImageError, SettingsError
 
-# The decoder's copy (4 or 8 bytes a pixel) and float32 RGB with alpha beside it.
-INPUT_BYTES_PER_PX = 24
-# 3 or 4 bytes a pixel in 8 bits, and the encoder's copy of the same size.
-OUTPUT_BYTES_PER_PX = {"JPEG": 8, "WEBP": 8, "AVIF": 8}
+# Everything else is streamed, to a file, so what bounds it is the disk and patience.
+MAX_INPUT_PX = 2**30
+
 _BANDS_BYTES = 48 * 2**20
+# Measured, less than the next whole number of bytes a pixel (docs/upscaling.md).
+_ENCODER_BYTES_PER_PX = {"JPEG": 5, "WEBP": 11, "AVIF": 34}
+# A pixel of a tile in the model, by architecture; SD's autoencoder in stripes.
+_TILE_BYTES_PER_PX = {"smoke": 800, "small": 800, "sd21-eighth": 200, "sd21": 800}
+_LEAST_TILE_PX = 128
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -28,8 +35,8 @@ def default_budget() -> int:
     return min(sizes) // 2
 
 
-def most_input_px(budget_bytes: int) -> int:
-    """The largest input that fits.
+def beside_bands(budget_bytes: int) -> int:
+    """What is left for input, tile or result.
 
     Raises:
         SettingsError: not even the bands fit.
@@ -39,21 +46,33 @@ def most_input_px(budget_bytes: int) -> int:
             f"a memory of {budget_bytes / 2**20:.0f} MiB is too little: give at least "
             f"{2 * _BANDS_BYTES / 2**20:.0f}"
         )
-    return (budget_bytes - _BANDS_BYTES) // INPUT_BYTES_PER_PX
+    return budget_bytes - _BANDS_BYTES
 
 
-def check_result(budget_bytes: int, input_px: int, output_px: int, fmt: str) -> None:
+def fitting_tile(budget_bytes: int, tile_px: int, arch: str) -> int:
+    """The side of the largest tile that fits, at most ``tile_px``; 128 at least, which is small.
+
+    Args:
+        budget_bytes: for everything.
+        tile_px: the wanted side.
+        arch: of the base; one that is not known counts as SD2.1's.
+    """
+    bytes_per_px = _TILE_BYTES_PER_PX.get(arch, _TILE_BYTES_PER_PX["sd21"])
+    side = isqrt(beside_bands(budget_bytes) // bytes_per_px)
+    return min(tile_px, max(_LEAST_TILE_PX, side // _LEAST_TILE_PX * _LEAST_TILE_PX))
+
+
+def check_result(budget_bytes: int, output_px: int, fmt: str) -> None:
     """Refuse, before any work, a result whose format cannot be written in parts and does not fit.
 
     Raises:
         ImageError: ``too_large``.
     """
-    whole = OUTPUT_BYTES_PER_PX.get(fmt, 0) * output_px
-    need = _BANDS_BYTES + INPUT_BYTES_PER_PX * input_px + whole
-    if whole and need > budget_bytes:
+    whole = _ENCODER_BYTES_PER_PX.get(fmt, 0) * output_px
+    if whole > beside_bands(budget_bytes):
         raise ImageError(
             "too_large",
-            f"{output_px / 1e6:.0f} megapixels as {fmt} take {need / 2**20:,.0f} MiB, over the "
-            f"limit of {budget_bytes / 2**20:,.0f}: write PNG or TIFF, which need no more for a "
-            "larger result, or raise the limit (--memory)",
+            f"{output_px / 1e6:.0f} megapixels as {fmt} take {whole / 2**20:,.0f} MiB, over the "
+            f"limit of {beside_bands(budget_bytes) / 2**20:,.0f}: write PNG or TIFF, which need no "
+            "more for a larger result, or raise the limit (--memory)",
         )

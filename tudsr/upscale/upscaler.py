@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tudsr.errors import ImageError, ModelError, SettingsError
-from tudsr.images.picture import Picture
-from tudsr.images.resize import Windows, bicubic_rows
+from tudsr.images.canvas import Canvas, bands
+from tudsr.images.picture import Picture, Windows
+from tudsr.images.resize import bicubic_rows
 from tudsr.profile import UpscaleSettings
-from tudsr.upscale.canvas import Canvas, bands
 from tudsr.upscale.cascade import Pass, given_passes, pass_sizes, split_scale
 from tudsr.upscale.finish import Finish
 from tudsr.upscale.interpolate import enlarge_window
+from tudsr.upscale.invisible import filled
 from tudsr.upscale.target import Target
 from tudsr.upscale.tiles import Tile, blend, pad_tile, plan_tiles
 
@@ -67,7 +68,7 @@ class Upscaler:
 
     def upscale(
         self,
-        pixels: Floats,
+        pixels: Windows,
         target: float | Target,
         stages: Stages | None = None,
         *,
@@ -99,7 +100,7 @@ class Upscaler:
 
     def upscale_rows(
         self,
-        picture: Picture,
+        picture: Picture[Any],
         target: float | Target,
         *,
         fidelity: float = 1.0,
@@ -108,13 +109,16 @@ class Upscaler:
     ) -> Generator[Floats]:
         """The enlarged picture from top to bottom, some rows at a time: (k, W, 3), or 4 with alpha.
 
-        Transparency takes a bicubic path of its own. See `upscale`; nothing that grows with the
-        result's height is held in memory.
+        Transparency takes a bicubic path of its own. See `upscale`; beside the picture itself,
+        nothing that grows with it or with the result is held in memory.
         """
-        alpha = picture.alpha
-        pixels = picture.pixels if alpha is None else _fill_invisible(picture.pixels, alpha)
-        job = self._job(pixels, target, None, fidelity, progress, note)
-        with closing(self._rows(job)) as made:
+        alpha: Windows | None = picture.alpha
+        with ExitStack() as held:
+            pixels = picture.pixels
+            if alpha is not None:
+                pixels = held.enter_context(filled(pixels, alpha, self.folder))
+            job = self._job(pixels, target, None, fidelity, progress, note)
+            made = held.enter_context(closing(self._rows(job)))
             for rows, band in made:
                 if alpha is not None:
                     over = np.clip(bicubic_rows(alpha, *job.sizes[-1], rows), 0, 1)
@@ -257,21 +261,6 @@ class _Job:
 def _sizes(height: int, width: int, passes: Sequence[Pass], goal: Target) -> list[tuple[int, int]]:
     """Sizes after each pass; the last one is the target's to the pixel."""
     return [*pass_sizes(height, width, passes)[:-1], goal.size(height, width)]
-
-
-def _fill_invisible(pixels: Floats, alpha: Floats) -> Floats:
-    """Give fully transparent pixels the colour of the nearest visible one.
-
-    What is stored under alpha 0 is arbitrary, often black; interpolation and model would draw it
-    into the visible edge.
-    """
-    from scipy.ndimage import distance_transform_edt
-
-    visible = alpha > 0
-    if visible.all() or not visible.any():
-        return pixels
-    nearest = distance_transform_edt(~visible, return_distances=False, return_indices=True)
-    return pixels[tuple(np.asarray(nearest))]
 
 
 def _check_settings(settings: UpscaleSettings, multiple: int) -> None:

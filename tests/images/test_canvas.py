@@ -8,8 +8,8 @@ import pytest
 
 from tests.upscale.test_upscaler import SETTINGS, Same
 from tudsr.errors import ImageError
-from tudsr.upscale import canvas
-from tudsr.upscale.canvas import Canvas, bands
+from tudsr.images import canvas
+from tudsr.images.canvas import Canvas, bands
 from tudsr.upscale.upscaler import Upscaler
 
 AREAS = [
