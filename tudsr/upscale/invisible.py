@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tudsr.images.canvas import Canvas, bands, blocks
 from tudsr.images.picture import Windows
 
-# So far around a block is looked for a visible pixel. What is farther from any one is so far outside
+# So far around a block a visible pixel is looked for. What is farther from any is so far outside
 # the visible picture that its colour has next to no say.
 REACH_PX = 64
 

@@ -1,0 +1,53 @@
+"""SD2.1's classes at an eighth of their channels, through the upscaler."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import scene
+from tudsr.model import striped_vae
+from tudsr.model.adapters import add_adapter, save_adapter
+from tudsr.model.base import random_base
+from tudsr.model.runtime import TorchRuntime
+from tudsr.profile import RuntimeSettings, UpscaleSettings, load_profile
+from tudsr.upscale.upscaler import Upscaler
+
+ARCH, STAGES = "sd21-eighth", (1, 2)
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory) -> dict[int, Path]:
+    base, lora = random_base(ARCH, 0), load_profile("sd21").stage1.lora
+    paths = {stage: tmp_path_factory.mktemp("sd") / f"{stage}.safetensors" for stage in STAGES}
+    for stage, path in paths.items():
+        add_adapter(base.unet, f"stage{stage}", lora, stage)
+        save_adapter(path, base.unet, f"stage{stage}", lora, 200)
+    return paths
+
+
+def test_a_tile_over_the_memory_goes_through_the_autoencoder_in_stripes_and_stays_the_same(
+    adapters, monkeypatch
+):
+    """Half a grey level is 2e-3; the rounding of fp32 through both networks is far below it."""
+    pixels = scene(0, 96).astype(np.float32)[:64] / 255
+    striped, decode = [], striped_vae.StripedVae.decode
+
+    def noted(self, latents):
+        striped.append(self.rows)
+        return decode(self, latents)
+
+    monkeypatch.setattr(striped_vae.StripedVae, "decode", noted)
+    made = []
+    for memory_bytes in (None, 2 * 2**20):
+        runtime = TorchRuntime(
+            random_base(ARCH, 0),
+            adapters,
+            RuntimeSettings(device="cpu", precision="fp32"),
+            memory_bytes=memory_bytes,
+        )
+        settings = UpscaleSettings(tile_px=128, overlap_px=32, colour="none")
+        made.append(Upscaler(runtime, settings).upscale(pixels, 3))
+        assert (len(striped) > 2) == (memory_bytes is not None)
+    assert np.ptp(made[0]) > 0.1
+    np.testing.assert_allclose(made[1], made[0], atol=1e-4)
