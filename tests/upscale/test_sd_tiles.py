@@ -29,7 +29,7 @@ def adapters(tmp_path_factory) -> dict[int, Path]:
 def test_a_tile_over_the_memory_goes_through_the_autoencoder_in_stripes_and_stays_the_same(
     adapters, monkeypatch
 ):
-    """Half a grey level is 2e-3; the rounding of fp32 through both networks is far below it."""
+    """A random base makes 5e-4 of fp32's rounding (docs/log.md); half a grey level is 2e-3."""
     pixels = scene(0, 96).astype(np.float32)[:64] / 255
     striped, decode = [], striped_vae.StripedVae.decode
 
@@ -50,4 +50,4 @@ def test_a_tile_over_the_memory_goes_through_the_autoencoder_in_stripes_and_stay
         made.append(Upscaler(runtime, settings).upscale(pixels, 3))
         assert (len(striped) > 2) == (memory_bytes is not None)
     assert np.ptp(made[0]) > 0.1
-    np.testing.assert_allclose(made[1], made[0], atol=1e-4)
+    np.testing.assert_allclose(made[1], made[0], atol=2e-3)
