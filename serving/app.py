@@ -268,6 +268,7 @@ def _told_in_headers(answer: Answer) -> dict[str, str]:
         "X-Tudsr-Model": answer.model,
         "X-Tudsr-Size": f"{width}x{height}",
         "X-Tudsr-Seed": "none",
+        "X-Tudsr-Remade-Tiles": str(answer.remade_tiles),
         "X-Tudsr-Queue-Seconds": f"{answer.queue_s:.3f}",
         "X-Tudsr-Compute-Seconds": f"{answer.compute_s:.3f}",
         "X-Tudsr-Encode-Seconds": f"{answer.encode_s:.3f}",
@@ -284,6 +285,7 @@ def _described(job: Job, jobs: JobRunner) -> dict[str, Any]:
         height, width = job.told["size"]
         seconds = {k: round(job.told[f"{k}_s"], 3) for k in ("queue", "compute", "encode")}
         told |= {"width": width, "height": height, "model": job.told["model"], "seconds": seconds}
+        told["remade_tiles"] = job.told.get("remade_tiles", 0)
         return told | {"progress": 1.0, "result": f"/v1/jobs/{job.id}/result"}
     if job.state == "failed":
         return told | {"error": job.told}

@@ -11,7 +11,10 @@ import typer
 
 def app(
     model: Annotated[
-        str | None, typer.Option(help="a bundle's folder, a version or an alias [champion]")
+        str | None,
+        typer.Option(
+            envvar="TUDSR_MODEL", help="a bundle's folder, a version or an alias [champion]"
+        ),
     ] = None,
     host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 for all")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="port to listen on")] = 3000,

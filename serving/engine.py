@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import threading
 import time
 from collections.abc import Generator
@@ -29,6 +30,7 @@ from tudsr.images.write import check_fits, encode_rows, is_see_through
 from tudsr.profile import UpscaleSettings
 from tudsr.release.bundle import BundleManifest, load_bundle
 from tudsr.release.locate import Located, locate
+from tudsr.upscale.memory import check_result, default_budget
 from tudsr.upscale.upscaler import TileRuntime, Upscaler
 
 MEDIA_TYPES = {
@@ -36,6 +38,7 @@ MEDIA_TYPES = {
     "JPEG": "image/jpeg",
     "WEBP": "image/webp",
     "TIFF": "image/tiff",
+    "AVIF": "image/avif",
 }
 _GPU_BATCH_PX, _CPU_BATCH_PX = 4 * 512**2, 256**2
 _WARM_UP_PX = 64
@@ -71,6 +74,7 @@ class Answer:
         queue_s: waiting before the work, seconds.
         compute_s: decoding and enlarging.
         encode_s: encoding.
+        remade_tiles: were not finite in half precision and were made again in fp32.
     """
 
     data: bytes
@@ -80,6 +84,7 @@ class Answer:
     queue_s: float
     compute_s: float
     encode_s: float
+    remade_tiles: int = 0
 
 
 class _Timed:
@@ -171,6 +176,7 @@ class Engine:
             chosen = asked.encoder or (picture.format if picture.format in MEDIA_TYPES else "PNG")
             size = asked.target.size(*picture.size)
             check_fits(chosen, *size, transparent=is_see_through(picture))
+            check_result(default_budget(), math.prod(size), chosen)
             like = (picture.stripped() if asked.strip else picture).signed(model.name)
             out, rows = io.BytesIO(), _Timed(self._rows(model, picture, asked, ticket))
             decoded_s = time.monotonic() - start
@@ -187,14 +193,21 @@ class Engine:
             ticket.waited_s,
             compute_s,
             seconds - compute_s,
+            ticket.remade_tiles,
         )
 
     def _rows(
         self, model: Model, picture: Picture[Any], asked: Parameters, ticket: Ticket
     ) -> Generator[NDArray[np.float32]]:
         runtime = SharedRuntime(self.tiles, model.runtime, ticket)
+
+        def note(sentence: str) -> None:
+            ticket.remade_tiles += 1
+            metrics().remade_tiles.inc()
+            _LOG.warning("%s", sentence)
+
         return Upscaler(runtime, self._settings(model, asked)).upscale_rows(
-            picture, asked.target, fidelity=asked.fidelity, progress=ticket.progress, note=_LOG.info
+            picture, asked.target, fidelity=asked.fidelity, progress=ticket.progress, note=note
         )
 
     def _settings(self, model: Model, asked: Parameters) -> UpscaleSettings:

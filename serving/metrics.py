@@ -37,6 +37,9 @@ class Metrics:
             "tudsr_compute_seconds", "From the start of work to the encoded result", **by_size
         )
         self.tiles = Counter("tudsr_tiles_total", "Tiles through the model", ["stage"])
+        self.remade_tiles = Counter(
+            "tudsr_remade_tiles_total", "Tiles that were not finite and were made again in fp32"
+        )
         self.batch_tiles = Histogram(
             "tudsr_batch_tiles", "Tiles that went through together", buckets=(1, 2, 4, 8, 16, 32)
         )

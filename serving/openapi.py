@@ -11,6 +11,7 @@ from serving.refusal import CODES
 from serving.settings import ServeSettings
 from tudsr.images.formats import readable
 from tudsr.images.read import MIN_SIDE_PX
+from tudsr.images.write import writable
 from tudsr.upscale.cascade import MAX_SCALE, MIN_SCALE
 
 if TYPE_CHECKING:
@@ -35,13 +36,14 @@ _PICTURE = [
     "queue_full",
 ]
 _ALWAYS = ["unauthorised", "internal"]
-_TYPES = ("image/png", "image/jpeg", "image/webp", "image/tiff")
+_TYPES = ("image/png", "image/jpeg", "image/webp", "image/tiff", "image/avif")
 _TEXT = {"type": "string"}
 _NUMBER = {"type": "number"}
 _PICTURE_HEADERS = {
     "X-Tudsr-Model": "name, version and hash of the model",
     "X-Tudsr-Size": "WIDTHxHEIGHT of the result",
     "X-Tudsr-Seed": "none: nothing is drawn at random",
+    "X-Tudsr-Remade-Tiles": "were not finite in half precision and were made again in fp32",
     "X-Tudsr-Queue-Seconds": "waited before the work",
     "X-Tudsr-Compute-Seconds": "decoding and enlarging",
     "X-Tudsr-Encode-Seconds": "encoding",
@@ -59,6 +61,7 @@ _JOB = {
         "width": {"type": "integer"},
         "height": {"type": "integer"},
         "model": _TEXT,
+        "remade_tiles": {"type": "integer", "description": "made again in fp32"},
         "seconds": {"type": "object", "additionalProperties": _NUMBER},
         "result": {**_TEXT, "description": "address of the picture"},
         "error": {"$ref": "#/components/schemas/ErrorBody"},
@@ -86,7 +89,7 @@ def told_of(model: Model, settings: ServeSettings) -> dict[str, Any]:
         "base": made.base,
         "code": made.code,
         "scale": {"min": MIN_SCALE, "max": MAX_SCALE, "default": DEFAULT_SCALE},
-        "formats": {"read": list(readable()), "written": ["PNG", "JPEG", "WEBP", "TIFF"]},
+        "formats": {"read": list(readable()), "written": writable()},
         "parameters": parameter_schemas(),
         "limits": {
             "upload_bytes": settings.max_upload_bytes,

@@ -47,10 +47,10 @@ class Parameters(BaseModel):
     fidelity: float = Field(
         default=1, ge=0, le=1, description="0, most faithful, to 1, most generated"
     )
-    format: Literal["png", "jpeg", "webp", "tiff"] | None = Field(
+    format: Literal["png", "jpeg", "webp", "tiff", "avif"] | None = Field(
         default=None, description="of the result; unless given, the picture's own, else png"
     )
-    quality: int = Field(default=QUALITY, ge=1, le=100, description="of jpeg and webp")
+    quality: int = Field(default=QUALITY, ge=1, le=100, description="of jpeg, webp and avif")
     png_level: int = Field(
         default=PNG_LEVEL, ge=0, le=9, description="compression: 0 stores, 1 is fast, 9 slow"
     )

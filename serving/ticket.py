@@ -50,6 +50,7 @@ class Ticket:
         due: its place in the order: earliest first, for slots and for tiles.
         job: whether it is a job, for which nobody waits on the line.
         started: when work on it began, None while it waits; monotonic seconds, as all here.
+        remade_tiles: were not finite and were made again in fp32.
     """
 
     def __init__(self, cost: Cost, due: float, expires: float, job: bool = False) -> None:
@@ -57,6 +58,7 @@ class Ticket:
         self.arrived = time.monotonic()
         self.started: float | None = None
         self.tiles_done, self.tiles_total = 0, cost.tiles
+        self.remade_tiles = 0
         self._why: Refusal | None = None
 
     @property

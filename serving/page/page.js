@@ -5,6 +5,8 @@ const at = id => document.getElementById(id);
 const show = (id, shown) => { at(id).hidden = !shown; };
 const pause = ms => new Promise(done => setTimeout(done, ms));
 const number = value => value.toLocaleString("en");
+const size = (width, height) => `${number(width)}\u00a0×\u00a0${number(height)}`;  // never broken in two
+const names = { WEBP: "WebP", HEIF: "HEIC" };
 
 let picture = null;   // the chosen file
 let sides = null;     // its [width, height], null where the browser cannot read it
@@ -80,7 +82,8 @@ function described(headers) {
   // What /v1/upscale tells in headers, as a job tells it.
   const [width, height] = headers.get("X-Tudsr-Size").split("x").map(Number);
   const seconds = { compute: headers.get("X-Tudsr-Compute-Seconds"), encode: headers.get("X-Tudsr-Encode-Seconds") };
-  return { width, height, model: headers.get("X-Tudsr-Model"), seconds };
+  const remade_tiles = Number(headers.get("X-Tudsr-Remade-Tiles"));
+  return { width, height, model: headers.get("X-Tudsr-Model"), seconds, remade_tiles };
 }
 
 function query(asked) {
@@ -150,9 +153,10 @@ function present(blob, job, asked) {
   at("pair").classList.toggle("alone", !sides);
   const suffix = { jpeg: "jpg" }[asked.format] ?? asked.format;
   at("save").download = `${(asked.name || "picture").replace(/\.[^.]*$/, "")}-x${asked.scale}.${suffix}`;
-  at("made").textContent = `${number(job.width)} × ${number(job.height)} pixels`;
+  at("made").textContent = `${size(job.width, job.height)} pixels`;
   const seconds = Number(job.seconds.compute) + Number(job.seconds.encode);
   at("took").textContent = `${(blob.size / 1e6).toFixed(blob.size < 1e6 ? 2 : 1)} MB, made in ${seconds.toFixed(1)} s by ${job.model}`;
+  if (job.remade_tiles) at("took").textContent += `, ${job.remade_tiles} of its tiles again in full precision`;
   show("result", true);
   zoom(false);
   at("view").classList.toggle("small", job.width / devicePixelRatio < at("view").clientWidth);
@@ -176,9 +180,10 @@ function value(name) { return document.querySelector(`input[name="${name}"]:chec
 
 function ready() {
   at("go").disabled = !picture || Boolean(current);
+  at("another").classList.toggle("off", Boolean(current));
   if (!sides) return;
   const [w, h] = sides, s = Number(value("scale"));
-  at("size").textContent = `${number(w)} × ${number(h)} → ${number(w * s)} × ${number(h * s)} pixels`;
+  at("size").textContent = `${size(w, h)} → ${size(w * s, h * s)} pixels`;
 }
 
 // --- choosing a picture ---------------------------------------------------------------------
@@ -188,17 +193,20 @@ async function choose(file) {
   picture = file;
   sides = null;
   show("error", false);
+  show("result", false);
   show("invite", false);
   show("chosen", true);
   at("name").textContent = file.name || "Pasted picture";
   at("size").textContent = `${(file.size / 1e6).toFixed(2)} MB`;
   at("thumb").src = link("thumb", file);
+  at("thumb").classList.remove("blank");
   ready();
   try {
     const read = await createImageBitmap(file);
     if (picture === file) sides = [read.width, read.height];
     read.close();
   } catch {
+    at("thumb").classList.add("blank");
     at("size").textContent += ", no preview: this browser cannot show it";
   }
   ready();
@@ -216,9 +224,11 @@ async function introduce() {
     const info = await (await ask("v1/info")).json();
     const version = info.version ? ` version ${info.version}` : "";
     at("model").textContent = `${info.model}${version}, bundle ${info.bundle.slice(0, 12)}`;
-    at("kinds").textContent = `${info.formats.read.join(", ")}, up to ${Math.round(info.limits.upload_bytes / 2 ** 20)} MB`;
+    at("kinds").textContent = `${info.formats.read.map(name => names[name] ?? name).join(", ")}, up to ${Math.round(info.limits.upload_bytes / 2 ** 20)} MB`;
     show("token-field", false);
     withJobs = info.limits.jobs > 0;
+    const avif = document.querySelector("option[value='avif']");
+    avif.hidden = avif.disabled = !info.formats.written.includes("AVIF");
     const fidelity = info.parameters.fidelity;
     if (fidelity) {
       show("fidelity-field", true);

@@ -107,9 +107,9 @@ def inside(bundle, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def server(bundle, tmp_path_factory):
-    """``tudsr serve --model BUNDLE``."""
+    """``TUDSR_MODEL=BUNDLE tudsr serve``."""
     folder = tmp_path_factory.mktemp("server")
-    command = [sys.executable, "-m", "tudsr", "serve", "--model", str(bundle)]
-    state = {"TUDSR_SERVE_STATE": str(folder / "state")}
-    with Server(command, folder / "log", **state) as running:
+    command = [sys.executable, "-m", "tudsr", "serve"]
+    where = {"TUDSR_MODEL": str(bundle), "TUDSR_SERVE_STATE": str(folder / "state")}
+    with Server(command, folder / "log", **where) as running:
         yield running

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from prometheus_client import generate_latest
 
 from serving.refusal import CODES
 from tests.conftest import scene
@@ -64,6 +65,37 @@ def test_a_form_does_as_well(inside):
     assert answer.status_code == 200, answer.text
     assert answer.headers["Content-Type"] == "image/webp"
     assert Image.open(io.BytesIO(answer.content)).size == (48, 48)
+
+
+@pytest.mark.parametrize("fmt", ["png", "jpeg", "webp", "tiff", "avif"])
+def test_the_answer_has_the_format_that_was_asked_for(inside, fmt):
+    if fmt.upper() not in inside.client.get("/v1/info").json()["formats"]["written"]:
+        assert error_of(post(inside, encoded(scene(3, 16)), f"?format={fmt}")) == (
+            422, "not_writable",
+        )  # fmt: skip
+        return
+    answer = post(inside, encoded(scene(3, 16)), f"?scale=2&format={fmt}")
+    assert answer.headers["Content-Type"] == f"image/{fmt}"
+    with Image.open(io.BytesIO(answer.content)) as made:
+        assert (made.format, made.size) == (fmt.upper(), (32, 32))
+
+
+def test_a_tile_that_was_not_finite_is_made_again_and_the_answer_says_so(inside, slow, monkeypatch):
+    """One try in half precision gives NaN; fp32 is asked for once, for that tile alone."""
+    precise, make = [], slow.restore_batch
+
+    def overflowing(images, stage, full_precision=False):
+        precise.append(full_precision)
+        made = make(images, stage)
+        return [np.full_like(made[0], np.nan)] if len(precise) == 1 else made
+
+    monkeypatch.setattr(slow, "restore_batch", overflowing)
+    answer = post(inside, encoded(scene(4, 16)), "?scale=4")
+    assert answer.status_code == 200
+    assert answer.headers["X-Tudsr-Remade-Tiles"] == "1"
+    assert precise.count(True) == 1 and precise[:2] == [False, True]
+    assert post(inside, encoded(scene(4, 16))).headers["X-Tudsr-Remade-Tiles"] == "0"
+    assert "tudsr_remade_tiles_total" in generate_latest().decode()
 
 
 def test_the_client_chooses_format_level_and_colour(inside):

@@ -29,7 +29,7 @@ def adapters(tmp_path_factory) -> dict[int, Path]:
 def test_a_tile_over_the_memory_goes_through_the_autoencoder_in_stripes_and_stays_the_same(
     adapters, monkeypatch
 ):
-    """A random base makes 5e-4 of fp32's rounding (docs/log.md); half a grey level is 2e-3."""
+    """Less than a change of 1e-6 in the input makes of it: this random base amplifies rounding."""
     pixels = scene(0, 96).astype(np.float32)[:64] / 255
     striped, decode = [], striped_vae.StripedVae.decode
 
@@ -39,7 +39,9 @@ def test_a_tile_over_the_memory_goes_through_the_autoencoder_in_stripes_and_stay
 
     monkeypatch.setattr(striped_vae.StripedVae, "decode", noted)
     made = []
-    for memory_bytes in (None, 2 * 2**20):
+    nudge = np.random.default_rng(0).choice([-1e-6, 1e-6], pixels.shape).astype(np.float32)
+    nudged = np.clip(pixels + nudge, 0, 1)
+    for given, memory_bytes in ((pixels, None), (nudged, None), (pixels, 2 * 2**20)):
         runtime = TorchRuntime(
             random_base(ARCH, 0),
             adapters,
@@ -47,7 +49,9 @@ def test_a_tile_over_the_memory_goes_through_the_autoencoder_in_stripes_and_stay
             memory_bytes=memory_bytes,
         )
         settings = UpscaleSettings(tile_px=128, overlap_px=32, colour="none")
-        made.append(Upscaler(runtime, settings).upscale(pixels, 3))
-        assert (len(striped) > 2) == (memory_bytes is not None)
+        made.append(Upscaler(runtime, settings).upscale(given, 2))
+        assert bool(striped) == (memory_bytes is not None)
     assert np.ptp(made[0]) > 0.1
-    np.testing.assert_allclose(made[1], made[0], atol=2e-3)
+    rounding, changed = (np.abs(other - made[0]) for other in made[1:])
+    assert changed.max() < rounding.max() < 1e-3
+    assert changed.mean() < rounding.mean()

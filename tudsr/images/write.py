@@ -17,6 +17,7 @@ from PIL import Image
 from tudsr.errors import ImageError
 from tudsr.images.atomic import writing
 from tudsr.images.canvas import bands
+from tudsr.images.formats import readable
 from tudsr.images.picture import Picture, Windows
 from tudsr.images.rows import write_png, write_tiff
 
@@ -51,12 +52,20 @@ def format_of(path: Path) -> str:
     return _SUFFIXES[suffix]
 
 
+def writable() -> list[str]:
+    """The formats that can be written here; AVIF where Pillow has it."""
+    return [f for f in dict.fromkeys(_SUFFIXES.values()) if f != "AVIF" or f in readable()]
+
+
 def check_fits(fmt: str, height: int, width: int, transparent: bool = False) -> None:
     """Refuse early what a format cannot store, before minutes of work are lost.
 
     Raises:
-        ImageError: ``not_writable``: a side too long, or transparency in a JPEG.
+        ImageError: ``not_writable``: a side too long, transparency in a JPEG, or AVIF where Pillow
+            was built without it.
     """
+    if fmt not in writable():
+        raise ImageError("not_writable", f"this Pillow was built without {fmt}: write WebP or PNG")
     limit = _MAX_SIDE_PX.get(fmt)
     if limit is not None and max(height, width) > limit:
         raise ImageError(

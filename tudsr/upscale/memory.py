@@ -74,5 +74,5 @@ def check_result(budget_bytes: int, output_px: int, fmt: str) -> None:
             "too_large",
             f"{output_px / 1e6:.0f} megapixels as {fmt} take {whole / 2**20:,.0f} MiB, over the "
             f"limit of {beside_bands(budget_bytes) / 2**20:,.0f}: write PNG or TIFF, which need no "
-            "more for a larger result, or raise the limit (--memory)",
+            "more for a larger result, or raise the limit (tudsr upscale --memory)",
         )
