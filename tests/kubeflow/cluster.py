@@ -24,6 +24,8 @@ from tests.kubeflow.warm import Warm
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "kubeflow-token"
 CLAIM = "tudsr-checkpoints"
+RUN_S = 400
+"""No command of the laptop may take longer, a whole run included."""
 _CODE = ("tudsr", "steps", "pipelines", "serving", "configs", "k8s")
 _FILES = ("tudsr_full.py", "tudsr_base.py", "pyproject.toml")
 _PHOTOS = {"train": 9, "val": 1, "test": 2}
@@ -92,6 +94,7 @@ class Laptop:
             cwd=self.folder,
             capture_output=True,
             text=True,
+            timeout=RUN_S,
         )
         return done.returncode, done.stdout + done.stderr
 

@@ -95,7 +95,10 @@ class Executor:
         pod = Pod(name, attempt, folder, folder / "log")
         self.pods.append(pod)
         deadline_s = told.active_deadline_seconds or None
-        on_start = lambda pid: threading.Thread(target=self.meddle, args=(pod, pid)).start()  # noqa: E731
+
+        def on_start(pid: int) -> None:
+            threading.Thread(target=self.meddle, args=(pod, pid), daemon=True).start()
+
         pod.exit_code = self.start(argv, environment, folder / "app", pod.log, deadline_s, on_start)
         return pod
 

@@ -99,7 +99,7 @@ class _Server:
             self._process.wait(15)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            self._process.wait(15)
         self._log.close()
 
 

@@ -72,7 +72,7 @@ def test_a_killed_pod_leaves_no_outcome_and_a_retry_runs(attempts):
         "from pipelines.kubeflow.attempts import Attempts\n"
         "with Attempts(Path(sys.argv[1])).recorded(): os.kill(os.getpid(), signal.SIGKILL)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(attempts.file)], cwd=ROOT)
+    done = subprocess.run([sys.executable, "-c", code, str(attempts.file)], cwd=ROOT, timeout=120)
     assert done.returncode == -signal.SIGKILL
     assert outcomes(attempts) == ["started"]
     attempts.require_no_error()

@@ -12,7 +12,7 @@ import time
 import pytest
 import yaml
 
-from tests.kubeflow.cluster import CLAIM, ROOT, TOKEN, serve_runs
+from tests.kubeflow.cluster import CLAIM, ROOT, RUN_S, TOKEN, serve_runs
 from tests.kubeflow.references import dangling, read
 
 pytestmark = pytest.mark.slow
@@ -174,7 +174,8 @@ def interrupt_training(laptop):
         if pod.task != "train-stage1" or pod.attempt > 1:
             return
         runs = laptop.nodes.folder / "claims" / CLAIM / "runs"
-        while pod.exit_code is None:
+        end = time.monotonic() + RUN_S
+        while pod.exit_code is None and time.monotonic() < end:
             if list(runs.glob("*/outputs/train/stage1/*/checkpoints/[0-9]*/state.json")):
                 os.kill(pid, signal.SIGTERM)
                 told["killed"] = True

@@ -26,6 +26,8 @@ _LIBRARIES = (
     "zenml.pipelines zenml.materializers kfp.kubernetes pandas h5py"
 )
 _OURS = ("tudsr", "steps", "pipelines", "serving")
+_LIMIT_S = 400
+"""What no command of these tests may exceed, whatever its own deadline; then it is killed."""
 
 
 class Warm:
@@ -53,17 +55,25 @@ class Warm:
         with answers.open() as told:
             pid = int(told.readline())
             on_start(pid)
-            timer = threading.Timer(deadline_s or 0, os.kill, (pid, signal.SIGTERM))
+            timers = [threading.Timer(_LIMIT_S, os.kill, (pid, signal.SIGKILL))]
             if deadline_s:
+                timers.append(threading.Timer(deadline_s, os.kill, (pid, signal.SIGTERM)))
+            for timer in timers:
+                timer.daemon = True
                 timer.start()
             code = int(told.readline())
-            timer.cancel()
+            for timer in timers:
+                timer.cancel()
         answers.unlink()
         return code
 
     def stop(self) -> None:
         self._process.stdin.close()
-        self._process.wait(30)
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(15)
 
 
 def _child(request: dict) -> None:
