@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from benchmarks.looped_chunk import measure
+from tests.model.thin_trunk import thin_dists, thin_trunk
 from tests.train.test_stages import SMOKE, pictures
 from tudsr.model.adapters import activate, add_adapter
 from tudsr.model.base import random_base
@@ -16,11 +17,17 @@ from tudsr.train.stages import STAGE1, STAGE2, StageTwo
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-10}
 
 
-def stage_two(n: int, dtype: torch.dtype, whole: bool = False) -> StageTwo:
+def stage_two(
+    n: int, dtype: torch.dtype, whole: bool = False, r_px: int = 32, augment: bool = False
+) -> StageTwo:
     """Stage 2 on the smoke base in ``dtype``, every loss on, adapters that are not the identity."""
     loss = SMOKE.stage2.loss.model_copy(update={"l1_only_images": 0, "lattice": 1.0})
-    change = {"n": n, "accumulate": n * n, "loss": loss, "whole_image_losses": whole}
-    profile = SMOKE.model_copy(update={"stage2": SMOKE.stage2.model_copy(update=change)})
+    critic = SMOKE.stage2.critic.model_copy(update={"diff_augment": augment})
+    change = {"n": n, "accumulate": n * n, "loss": loss, "critic": critic}
+    change["whole_image_losses"] = whole
+    stage = SMOKE.stage2.model_copy(update=change)
+    sized = SMOKE.base.model_copy(update={"r_px": r_px})
+    profile = SMOKE.model_copy(update={"stage2": stage, "base": sized})
     base = random_base("smoke", 0)
     for seed, name in enumerate((STAGE1, STAGE2)):
         add_adapter(base.unet, name, profile.stage2.lora, seed)
@@ -77,6 +84,24 @@ def test_the_loops_gradient_is_the_uncut_graphs(n, dtype, whole, monkeypatch):
     assert len(found) == 1
     assert expected.norm() > 0
     assert difference < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize(("n", "augment"), [(2, True), (4, False)])
+def test_window_by_window_the_whole_pictures_gradient_is_the_same(n, augment, monkeypatch):
+    """256 pixels are more than a window of 224; every term is on."""
+    dtype = torch.float64
+    monkeypatch.setattr("tudsr.model.losses._shared_trunk", lambda *_: thin_trunk())
+    monkeypatch.setattr("tudsr.train.adversarial.Dists", thin_dists)
+    task = stage_two(n, dtype, True, 256 // n, augment)
+    batch = {"lr": pictures(1, task.r_px).to(dtype), "hr": pictures(1, 256, 1).to(dtype)}
+    expected = seen_by_autograd(task, task.stage2_input(batch["lr"]), batch["hr"])
+    found: list[torch.Tensor] = []
+    monkeypatch.setattr(task.step, "apply", lambda rate: found.append(gradient(task)))
+    monkeypatch.setattr(task.step, "backward", None)  # that of the uncut picture
+    losses = task.update(batch, 10, 1.0)
+    assert (found[0] - expected).norm() < TOLERANCE[dtype] * expected.norm()
+    for name in ("total", "l1", "lattice", "dists", "dists_edges", "gan", "critic"):
+        assert losses[f"loss_{name}"] > 0
 
 
 def test_losses_on_the_whole_picture_see_across_the_borders():

@@ -62,7 +62,7 @@ def test_generator_and_critic_leave_no_gradient_in_each_other():
     assert all(p.grad is None for p in step.heads)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in step.parameters)
     before = [p.grad.clone() for p in step.parameters]
-    step._critic_backward(fakes, reals, 1.0)
+    step.critic_backward(fakes, reals, 1.0)
     assert any(p.grad.abs().max() > 0 for p in step.heads)
     assert all(torch.equal(a, p.grad) for a, p in zip(before, step.parameters, strict=True))
     assert all(p.grad is None for n, p in step.base.named_parameters() if "lora_" not in n)

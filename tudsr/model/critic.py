@@ -17,6 +17,7 @@ from tudsr.images.atomic import writing
 from tudsr.model.dino import DinoTrunk, load_dino
 from tudsr.model.fused import blur
 from tudsr.model.losses import StagedTrunk, staged_trunk
+from tudsr.model.precision import at_least_single
 from tudsr.profile import CriticSettings
 
 _VGG_LEVELS = (2, 3, 4)
@@ -24,13 +25,20 @@ _VIT_LEVELS = (3, 6, 9)
 
 
 class Critic(nn.Module):
-    """Scores images; only the heads have trainable weights."""
+    """Scores images; only the heads have trainable weights.
+
+    Attributes:
+        picks: the heads' levels, as indices into the trunk's features.
+        head_reach: how many places of its features a logit sees to either side.
+        head_stride: places of the features to a logit.
+    """
 
     def __init__(
         self, settings: CriticSettings, seed: int, device: torch.device | str = "cpu"
     ) -> None:
         super().__init__()
         self.augment = settings.diff_augment
+        self.head_reach, self.head_stride = _head_geometry(settings.blocks, settings.stride)
         # Kept out of the module's children: the trunk is shared and never saved.
         self._trunk, levels = _trunk(settings, str(device))
         self.picks = [self.trunk.levels.index(level) for level in levels]
@@ -49,14 +57,23 @@ class Critic(nn.Module):
 
     def features(self, images: Tensor, rng: torch.Generator) -> list[Tensor]:
         """The trunk's features of (B, 3, H, W) images in [0, 1], augmented if so set."""
-        return self.trunk(diff_augment(images, rng) if self.augment else images)
+        return self.trunk(self.view(images, rng))
 
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """One (B, 1, h, w) logit map a level, from all of the trunk's features."""
-        return [
-            head(_unit_power(features[pick]))
-            for head, pick in zip(self.heads, self.picks, strict=True)
-        ]
+    def view(self, images: Tensor, rng: torch.Generator) -> Tensor:
+        """What the trunk is shown: the images, augmented if so set."""
+        return diff_augment(images, rng) if self.augment else images
+
+    def forward(
+        self, features: Sequence[Tensor], powers: Sequence[Tensor] | None = None
+    ) -> list[Tensor]:
+        """One (B, 1, h, w) logit map a level, from all of the trunk's features.
+
+        ``powers``, (B,) a level, are those of the whole picture where the features are a part's.
+        """
+        picked = [features[pick] for pick in self.picks]
+        powers = powers if powers is not None else [power(f) for f in picked]
+        scaled = (_unit_power(f, p) for f, p in zip(picked, powers, strict=True))
+        return [head(f) for head, f in zip(self.heads, scaled, strict=True)]
 
 
 def _trunk(
@@ -130,10 +147,24 @@ def _head(channels: int, width: int, blocks: int, stride: int = 1) -> nn.Sequent
     return nn.Sequential(*layers, BlurPool(), spectral_norm(nn.Conv2d(channels, 1, 1)))
 
 
-def _unit_power(features: Tensor) -> Tensor:
+def _head_geometry(blocks: int, stride: int) -> tuple[int, int]:
+    """A head's reach and stride, in places of its features."""
+    reach, step = 0, 1
+    for _ in range(blocks):
+        reach += 2 * step  # the blur's
+        step *= stride
+        reach += step  # the convolution's
+    return reach + 2 * step, step
+
+
+def power(features: Tensor) -> Tensor:
+    """(B,) mean squares of (B, C, h, w) features, at least in float32."""
+    return at_least_single(features.square()).mean((1, 2, 3))
+
+
+def _unit_power(features: Tensor, power: Tensor) -> Tensor:
     """Scale each sample's features to a mean square of one: trunks differ in scale by hundreds."""
-    power = features.square().mean((1, 2, 3), keepdim=True)
-    return features * (power + 1e-8).rsqrt()
+    return features * (power + 1e-8).rsqrt().to(features.dtype)[:, None, None, None]
 
 
 def diff_augment(images: Tensor, rng: torch.Generator) -> Tensor:

@@ -25,11 +25,15 @@ class StagedTrunk(nn.Module):
     Attributes:
         levels: the stages, 1-based.
         widths: channels of each.
+        strides_px: pixels from one place of a stage's map to the next.
+        reaches_px: how far around its own pixel a place sees.
     """
 
     blur: Tensor
     levels = (1, 2, 3, 4, 5)
-    widths = (64, 128, 256, 512, 512)
+    widths: tuple[int, ...] = (64, 128, 256, 512, 512)
+    strides_px = (1, 2, 4, 8, 16)
+    reaches_px = (2, 7, 21, 49, 105)
 
     def __init__(self, trunk: nn.Sequential) -> None:
         super().__init__()
@@ -85,12 +89,20 @@ class Dists(nn.Module):
         self, x: Tensor, y: Tensor, x_features: Sequence[Tensor], y_features: Sequence[Tensor]
     ) -> Tensor:
         """(B,) distances of images ``x`` and ``y`` (B, 3, H, W), given their trunk features."""
-        terms: list[Tensor] = []
-        start = 0
-        for fx, fy in zip([x, *x_features], [y, *y_features], strict=True):
-            channels = slice(start, start := start + fx.shape[1])
-            terms.append(_similarity(fx, fy, self.alpha[channels], self.beta[channels]))
-        return 1 - torch.stack(terms).sum(0)
+        return self.of_moments(dists_moments([x, *x_features], [y, *y_features]))
+
+    def of_moments(self, moments: Tensor) -> Tensor:
+        """(B,) distances from what ``dists_moments`` gives of images and features."""
+        mean_x, mean_y, var_x, var_y, cov = moments
+        texture = (2 * mean_x * mean_y + _C1) / (mean_x.square() + mean_y.square() + _C1)
+        structure = (2 * cov + _C2) / (var_x + var_y + _C2)
+        return 1 - (self.alpha * texture + self.beta * structure).sum(1)
+
+
+def dists_moments(xs: Sequence[Tensor], ys: Sequence[Tensor]) -> Tensor:
+    """All that DISTS knows of two images: ``paired_moments`` of their maps, (5, B, channels)."""
+    pairs = zip(xs, ys, strict=True)
+    return torch.cat([torch.stack(paired_moments(x, y)) for x, y in pairs], dim=2)
 
 
 def sobel(images: Tensor) -> Tensor:
@@ -167,11 +179,3 @@ def _split_at_pools(trunk: nn.Sequential) -> list[nn.Sequential]:
         else:
             stages[-1].append(layer)
     return [nn.Sequential(*layers) for layers in stages if layers]
-
-
-def _similarity(fx: Tensor, fy: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-    """Weighted texture and structure similarity of one stage, (B,)."""
-    mean_x, mean_y, var_x, var_y, cov = paired_moments(fx, fy)
-    texture = (2 * mean_x * mean_y + _C1) / (mean_x.square() + mean_y.square() + _C1)
-    structure = (2 * cov + _C2) / (var_x + var_y + _C2)
-    return (alpha * texture + beta * structure).sum(1)

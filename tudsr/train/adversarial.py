@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -19,7 +18,6 @@ from tudsr.model.losses import Dists, bce, lattice_error, shift_error, sobel, st
 from tudsr.model.precision import at_least_single
 from tudsr.profile import RuntimeSettings, StageSettings
 from tudsr.train.checkpoint import load_optimizer_tensors, optimizer_tensors
-from tudsr.train.chunks import chunk, unchunk
 from tudsr.train.device import autocast
 from tudsr.train.ranks import sum_gradients
 from tudsr.train.shifts import draw_offset, half_shifted
@@ -59,34 +57,39 @@ class AdversarialStep:
             offset = self._offset(images_seen)
             lr, hr = half_shifted(lr, offset), half_shifted(hr, offset)
         rng = torch.Generator().manual_seed(images_seen)
-        return self._backward(self._restored(lr, rng), hr, images_seen, share, rng)
+        return self.backward(self.restored(lr, rng), hr, images_seen, share, rng)
 
-    def accumulate_whole(
-        self, chunks: Sequence[Tensor], hr: Tensor, images_seen: int, share: float
+    def restored(self, lr: Tensor, rng: torch.Generator) -> Tensor:
+        """What the adapted base makes of (B, 3, R, R), in the precision that is set."""
+        with autocast(self.device, self.runtime):
+            draws = rng if self.settings.latent == "sample" else None
+            return at_least_single(self.base.restore(lr, self.settings.timestep, draws))
+
+    def backward(
+        self, restored: Tensor, hr: Tensor, images_seen: int, share: float, rng: torch.Generator
     ) -> dict[str, Tensor]:
-        """As ``accumulate``, the losses taken on the whole picture that N² chunks make up.
-
-        ``chunks``, row by row, are (B, 3, R, R), ``hr`` is (B, 3, N·R, N·R). The gradient is exact:
-        the picture is made once without a graph, the losses give their derivative on it, and each
-        chunk is made a second time to take its part of that backward. The generator needs the
-        memory of one chunk, the losses that of the whole picture. Ours, not the paper's.
-        """
-        rng = torch.Generator().manual_seed(images_seen)
-        n = math.isqrt(len(chunks))
-        with torch.no_grad():
-            parts = [self._restored(c, _draws(images_seen, i)) for i, c in enumerate(chunks)]
-        whole = unchunk(parts, n).requires_grad_()
-        losses = self._backward(whole, hr, images_seen, share, rng)
-        assert whole.grad is not None
-        gradients = chunk(whole.grad, chunks[0].shape[-1])
-        for i, (part, gradient) in enumerate(zip(chunks, gradients, strict=True)):
-            self._restored(part, _draws(images_seen, i)).backward(gradient)
+        """The generator's losses backward into ``restored``, then the critic's; their figures."""
+        total, losses, fakes, reals = self.generator_loss(restored, hr, images_seen, rng)
+        (total * share).backward()
+        losses["loss_total"] = total.detach()
+        if fakes:
+            losses["loss_critic"] = self.critic_backward(fakes, reals, share)
         return losses
 
     def generator_loss(
         self, restored: Tensor, hr: Tensor, images_seen: int, rng: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor], list[Tensor], list[Tensor]]:
         """L_G (paper, Eq. 9), its terms, and the critic's features of result and truth."""
+        total, losses = self.pixel_losses(restored, hr, images_seen)
+        if images_seen < self.settings.loss.l1_only_images:
+            return total, losses, [], []
+        term, more, fakes, reals = self._perceptual_and_gan(restored, hr, rng)
+        return total + term, losses | more, fakes, reals
+
+    def pixel_losses(
+        self, restored: Tensor, hr: Tensor, images_seen: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted terms that need no network, and their figures."""
         weights = self.settings.loss
         l1 = F.l1_loss(restored, hr)
         total, losses = weights.l1 * l1, {"loss_l1": l1.detach()}
@@ -98,10 +101,35 @@ class AdversarialStep:
             border_px = 4 * self.base.codec.factor
             shift = shift_error(plain, shifted, self._offset(images_seen), border_px)
             total, losses["loss_shift"] = total + weights.shift * shift, shift.detach()
-        if images_seen < weights.l1_only_images:
-            return total, losses, [], []
-        term, more, fakes, reals = self._perceptual_and_gan(restored, hr, rng)
-        return total + term, losses | more, fakes, reals
+        return total, losses
+
+    def turns(self, rng: torch.Generator) -> tuple[bool, bool, float]:
+        """Whether plain term and critic, and whether the edge term is on; what it counts then.
+
+        With ``alternate_edges`` a fair coin picks the edge term, or the plain term and the critic;
+        what is picked counts double, so the expectation is that of both.
+        """
+        if not self.settings.loss.alternate_edges:
+            return True, True, 1.0
+        edges = bool(torch.rand((), generator=rng) < 0.5)
+        return not edges, edges, 2.0
+
+    def generator_bce(self, fakes: list[Tensor]) -> Tensor:
+        """The adversarial term with the heads frozen, so that no gradient is left in them."""
+        self.critic.heads.requires_grad_(False)
+        with autocast(self.device, self.runtime):
+            loss = bce(self.critic(fakes), self.settings.loss.real_target)
+        self.critic.heads.requires_grad_(True)
+        return loss
+
+    def critic_backward(self, fakes: list[Tensor], reals: list[Tensor], share: float) -> Tensor:
+        """L_D = (L_real + L_fake) / 2 on detached features (paper, Eq. 7-8)."""
+        with autocast(self.device, self.runtime):
+            fake = bce(self.critic([f.detach() for f in fakes]), 0.0)
+            real = bce(self.critic([f.detach() for f in reals]), self.settings.loss.real_target)
+        loss = (fake + real) / 2
+        (loss * share).backward()
+        return loss.detach()
 
     def apply(self, rate: float) -> None:
         """One AdamW step of the adapter and, if it has gradients, of the critic.
@@ -140,38 +168,15 @@ class AdversarialStep:
         load_optimizer_tensors("adamw", self.optimizer, tensors)
         load_optimizer_tensors("critic", self.critic_optimizer, tensors)
 
-    def _restored(self, lr: Tensor, rng: torch.Generator) -> Tensor:
-        with autocast(self.device, self.runtime):
-            draws = rng if self.settings.latent == "sample" else None
-            return at_least_single(self.base.restore(lr, self.settings.timestep, draws))
-
     def _offset(self, images_seen: int) -> tuple[int, int]:
         return draw_offset(self.base.codec.factor, np.random.default_rng((6, images_seen)))
-
-    def _backward(
-        self, restored: Tensor, hr: Tensor, images_seen: int, share: float, rng: torch.Generator
-    ) -> dict[str, Tensor]:
-        """Generator's losses backward into ``restored``, then the critic's."""
-        total, losses, fakes, reals = self.generator_loss(restored, hr, images_seen, rng)
-        (total * share).backward()
-        losses["loss_total"] = total.detach()
-        if fakes:
-            losses["loss_critic"] = self._critic_backward(fakes, reals, share)
-        return losses
 
     def _perceptual_and_gan(
         self, restored: Tensor, hr: Tensor, rng: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor], list[Tensor], list[Tensor]]:
-        """Weighted EA-DISTS and GAN terms, their figures, and features for the critic's turn.
-
-        With ``alternate_edges`` a fair coin picks the edge term, or the plain term and the critic;
-        what is picked counts double, so the expectation is that of both.
-        """
+        """Weighted EA-DISTS and GAN terms, their figures, and features for the critic's turn."""
         weights = self.settings.loss
-        heads_turn, edges_turn, factor = True, True, 1.0
-        if weights.alternate_edges:
-            edges_turn = bool(torch.rand((), generator=rng) < 0.5)
-            heads_turn, factor = not edges_turn, 2.0
+        heads_turn, edges_turn, factor = self.turns(rng)
         total, figures = restored.new_zeros(()), dict[str, Tensor]()
         fakes: list[Tensor] = []
         reals: list[Tensor] = []
@@ -179,7 +184,7 @@ class AdversarialStep:
             features, hr_features = self._features(restored), self._features(hr)
             plain = self.dists(restored, hr, features, hr_features).mean()
             fakes, reals = self._critic_features(restored, hr, features, hr_features, rng)
-            gan = self._generator_bce(fakes)
+            gan = self.generator_bce(fakes)
             total = total + factor * (weights.ea_dists * plain + weights.gan * gan)
             figures |= {"loss_dists": plain.detach(), "loss_gan": gan.detach()}
         if edges_turn:
@@ -208,23 +213,6 @@ class AdversarialStep:
         with autocast(self.device, self.runtime):
             return self.critic.features(restored, rng), self.critic.features(hr, rng)
 
-    def _generator_bce(self, fakes: list[Tensor]) -> Tensor:
-        """The adversarial term with the heads frozen, so that no gradient is left in them."""
-        self.critic.heads.requires_grad_(False)
-        with autocast(self.device, self.runtime):
-            loss = bce(self.critic(fakes), self.settings.loss.real_target)
-        self.critic.heads.requires_grad_(True)
-        return loss
-
-    def _critic_backward(self, fakes: list[Tensor], reals: list[Tensor], share: float) -> Tensor:
-        """L_D = (L_real + L_fake) / 2 on detached features (paper, Eq. 7-8)."""
-        with autocast(self.device, self.runtime):
-            fake = bce(self.critic([f.detach() for f in fakes]), 0.0)
-            real = bce(self.critic([f.detach() for f in reals]), self.settings.loss.real_target)
-        loss = (fake + real) / 2
-        (loss * share).backward()
-        return loss.detach()
-
     @torch.no_grad()
     def _iterate_spectral_norms(self) -> None:
         """One power iteration of each head's convolutions (Miyato et al. 2018: one a step)."""
@@ -242,8 +230,3 @@ class AdversarialStep:
             group["lr"] = lr
         optimizer.step()
         optimizer.zero_grad()
-
-
-def _draws(images_seen: int, which: int) -> torch.Generator:
-    """What chunk ``which`` draws its latent from, the same in both passes."""
-    return torch.Generator().manual_seed(images_seen * 1009 + which)

@@ -35,6 +35,7 @@ from tudsr.train.memory import explaining_out_of_memory
 from tudsr.train.pairs import TrainingPairs
 from tudsr.train.ranks import join, rank
 from tudsr.train.record import Recorder
+from tudsr.train.whole import accumulate_whole
 
 STAGE1, STAGE2 = "stage1", "stage2"
 HEADS = "critic.safetensors"
@@ -172,7 +173,7 @@ class StageTwo:
         """How many chunks each backward pass was for, and its losses."""
         share, parts = 1 / self.settings.accumulate, chunk(y_lr, self.r_px)
         if self.settings.whole_image_losses:
-            whole = self.step.accumulate_whole(parts, hr, images_seen, self.chunks * share)
+            whole = accumulate_whole(self.step, parts, hr, images_seen, self.chunks * share)
             yield self.chunks, whole
             return
         for chunk_lr, chunk_hr in zip(parts, chunk(hr, self.r_px), strict=True):
