@@ -4,13 +4,15 @@ import copy
 
 import pytest
 import torch
+from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from benchmarks.looped_chunk import measure
 from tests.model.thin_trunk import thin_dists, thin_trunk
 from tests.train.test_stages import SMOKE, pictures
 from tudsr.model.adapters import activate, add_adapter
 from tudsr.model.base import random_base
-from tudsr.profile import StageSettings
+from tudsr.model.critic import Critic
+from tudsr.profile import CriticSettings, StageSettings
 from tudsr.train.chunks import chunk, unchunk
 from tudsr.train.stages import STAGE1, STAGE2, StageTwo
 
@@ -102,6 +104,28 @@ def test_window_by_window_the_whole_pictures_gradient_is_the_same(n, augment, mo
     assert (found[0] - expected).norm() < TOLERANCE[dtype] * expected.norm()
     for name in ("total", "l1", "lattice", "dists", "dists_edges", "gan", "critic"):
         assert losses[f"loss_{name}"] > 0
+
+
+def test_a_transformer_sees_the_whole_picture_beside_windows(tmp_path, monkeypatch):
+    """A critic that cannot be cut: the other losses are, and the gradient is the same."""
+    heads = {"num_attention_heads": 2, "intermediate_size": 64, "num_register_tokens": 4}
+    vit = DINOv3ViTModel(DINOv3ViTConfig(hidden_size=32, num_hidden_layers=3, **heads))
+    vit.save_pretrained(tmp_path)
+    monkeypatch.setattr("tudsr.model.losses._shared_trunk", lambda *_: thin_trunk())
+    monkeypatch.setattr("tudsr.train.adversarial.Dists", thin_dists)
+    task = stage_two(2, torch.float64, True, 128)
+    settings = CriticSettings(trunk="dinov3", trunk_path=str(tmp_path), levels=(1, 2, 3), width=8)
+    critic = Critic(settings, 0).eval().double()
+    critic.trunk.double()
+    task.step.critic, task.step.heads = critic, list(critic.heads.parameters())
+    batch = {"lr": pictures(1, 128).double(), "hr": pictures(1, 256, 1).double()}
+    expected = seen_by_autograd(task, task.stage2_input(batch["lr"]), batch["hr"])
+    found: list[torch.Tensor] = []
+    monkeypatch.setattr(task.step, "apply", lambda rate: found.append(gradient(task)))
+    losses = task.update(batch, 10, 1.0)
+    assert (found[0] - expected).norm() < TOLERANCE[torch.float64] * expected.norm()
+    assert losses["loss_critic"] > 0
+    assert all(p.grad is not None for p in task.step.heads)
 
 
 def test_losses_on_the_whole_picture_see_across_the_borders():
