@@ -87,11 +87,12 @@ def test_in_a_folder_the_broken_ones_are_listed_and_the_others_made(pictures, bu
     ]
 
 
-def test_without_a_model_make_run_is_named(pictures, tmp_path):
-    done = tudsr(
-        "upscale", pictures / "whole.jpg", tmp_path / "out.png", TUDSR_OUTPUTS=str(tmp_path)
-    )
-    says(done, "make run", "tudsr promote")
+def test_without_a_champion_only_the_model_that_comes_with_the_project_is_there(pictures, tmp_path):
+    command = ["upscale", pictures / "whole.jpg", tmp_path / "out.png"]
+    done = tudsr(*command, TUDSR_OUTPUTS=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    done = tudsr(*command, "--model", "champion", TUDSR_OUTPUTS=str(tmp_path))
+    says(done, "make run", "Registered: nothing")
 
 
 def without_roots_privilege() -> None:
