@@ -158,7 +158,7 @@ def bands(height: int, width: int) -> list[slice]:
 
 
 def blocks(height: int, width: int, reach_px: int) -> list[tuple[Area, Area, Area]]:
-    """A picture in squares of 256 pixels, each with its surroundings: for what looks around.
+    """A picture in squares of 128 pixels, each with its surroundings: for what looks around.
 
     Returns:
         For each block: itself, itself with up to ``reach_px`` pixels around it, and where it lies
