@@ -5,7 +5,8 @@
 On meta tensors (the default) the true architecture runs without weights or time, in fp32, and every
 live tensor is counted exactly; attention is counted as flash attention keeps it. On the CPU the
 same count, and times, in bf16; on a GPU the allocator's own peak and times. Native training is the
-same step on the un-cut N·R picture. The loss trunk is VGG16's architecture. Writes
+same step on the un-cut N·R picture. The loss trunk is VGG16's architecture, and so is the critic's
+but for the kind that names DINOv3-ViT-B/16. Writes
 benchmarks/results/looped-chunk-DEVICE-ARCH[-TAG].{json,md}.
 """
 
@@ -13,12 +14,14 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from benchmarks.live_memory import LiveMemory, attention_without_scores
 from benchmarks.machine import machine_name
@@ -27,11 +30,21 @@ from tudsr.model.adapters import activate, add_adapter
 from tudsr.model.base import Base, random_base
 from tudsr.model.codec import KlCodec
 from tudsr.model.stable_diffusion import unet_config, vae_config
-from tudsr.profile import PROJECT_ROOT, load_profile
+from tudsr.profile import PROJECT_ROOT, Profile, load_profile
 from tudsr.train.stages import STAGE1, STAGE2, StageTwo
 
 RESULTS = PROJECT_ROOT / "benchmarks" / "results"
 MIB = 2**20
+VIT = "whole-image losses, ViT critic"
+VIT_B: dict[str, Any] = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "num_register_tokens": 4,
+    "patch_size": 16,
+}
+KINDS = ("looped", "looped, checkpointed", "whole-image losses", VIT, "native")
 
 
 def main() -> None:
@@ -47,7 +60,7 @@ def main() -> None:
     given = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for n in given.n:
-        for kind in ("looped", "looped, checkpointed", "whole-image losses", "native"):
+        for kind in KINDS:
             if kind != "native" or n in given.native:
                 rows.append(measure(given.arch, given.device, given.r_px, n, kind, given.runs))
                 print(rows[-1], flush=True)
@@ -80,7 +93,7 @@ def _measure(
 ) -> dict[str, Any]:
     if kind.endswith("checkpointed"):
         base.checkpoint_gradients()
-    task = stage_two(base, r_px, n, whole=kind == "whole-image losses")
+    task = stage_two(base, r_px, n, kind.startswith("whole-image"), kind == VIT)
     step = _native(task) if kind == "native" else task.update
     batch = {k: torch.rand(1, 3, s, s).to(device) for k, s in (("lr", r_px), ("hr", n * r_px))}
     row: dict[str, Any] = {"n": n, "kind": kind}
@@ -94,27 +107,44 @@ def _measure(
     return row
 
 
-def stage_two(base: Base, r_px: int, n: int, whole: bool = False) -> StageTwo:
-    """Algorithm 2 in bf16 on random weights: rank 32, EA-DISTS on both terms, a VGG critic."""
+def stage_two(base: Base, r_px: int, n: int, whole: bool = False, vit: bool = False) -> StageTwo:
+    """Algorithm 2 in bf16 on random weights: rank 32, EA-DISTS on both terms, a critic."""
     profile = load_profile("sd21")
-    critic = profile.stage2.critic.model_copy(
-        update={"trunk": "random", "levels": None, "trunk_path": None}
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        trunk = _random_vit(folder) if vit else {"trunk": "random", "trunk_path": None}
+        settings = _settings(profile, base, r_px, n, whole, {**trunk, "levels": None})
+        for seed, name in enumerate((STAGE1, STAGE2)):
+            with torch.device(base.prompt.device):
+                add_adapter(base.unet, name, profile.stage2.lora, seed)
+        activate(base.unet, STAGE2)
+        return StageTwo(base, profile.model_copy(update=settings), profile.stage1.timestep, {})
+
+
+def _settings(
+    profile: Profile, base: Base, r_px: int, n: int, whole: bool, critic: dict[str, Any]
+) -> dict[str, Any]:
+    """Parts of a profile for stage 2 on one picture."""
     loss = profile.stage2.loss.model_copy(update={"trunk": "random", "l1_only_images": 0})
-    change = {"n": n, "accumulate": n * n, "critic": critic, "loss": loss, "latent": "mode"}
+    change = {
+        "n": n,
+        "accumulate": n * n,
+        "critic": profile.stage2.critic.model_copy(update=critic),
+        "loss": loss,
+        "latent": "mode",
+    }
     stage = profile.stage2.model_copy(update={**change, "whole_image_losses": whole})
     precision = "fp32" if base.prompt.is_meta else "bf16"
-    settings = {
+    return {
         "base": profile.base.model_copy(update={"r_px": r_px}),
         "stage2": stage,
         "runtime": profile.runtime.model_copy(update={"precision": precision}),
     }
-    for seed, name in enumerate((STAGE1, STAGE2)):
-        with torch.device(base.prompt.device):
-            add_adapter(base.unet, name, profile.stage2.lora, seed)
-    activate(base.unet, STAGE2)
-    profile = profile.model_copy(update=settings)
-    return StageTwo(base, profile, profile.stage1.timestep, {})
+
+
+def _random_vit(folder: str) -> dict[str, Any]:
+    """Settings of the paper's critic with random weights, which go to ``folder``."""
+    DINOv3ViTModel(DINOv3ViTConfig(**VIT_B)).save_pretrained(folder)
+    return {"trunk": "dinov3", "trunk_path": folder}
 
 
 def _shapes(arch: str) -> Base:

@@ -41,7 +41,7 @@ MEDIA_TYPES = {
     "AVIF": "image/avif",
 }
 _GPU_BATCH_PX, _CPU_BATCH_PX = 4 * 512**2, 256**2
-_WARM_UP_PX = 64
+_WARM_UP_SCALE = 4
 _LOG = logging.getLogger("tudsr.serving")
 
 
@@ -249,13 +249,18 @@ class Engine:
         metrics().uses(model.version, manifest.bundle_hash, now=True)
 
     def _warm_up(self, model: Model) -> None:
-        """A grey picture through both stages: compiles, allocates, and shows that it works."""
-        side = _WARM_UP_PX
-        cost = cost_of((side, side), 4, model.manifest.upscale, model.runtime.size_multiple)
+        """A grey picture through both stages: compiles, allocates, and shows that it works.
+
+        Its result is a whole tile: what a small one takes says little about those that come.
+        """
+        how, multiple = model.manifest.upscale, model.runtime.size_multiple
+        side = max(1, how.tile_px // _WARM_UP_SCALE)
+        cost = cost_of((side, side), _WARM_UP_SCALE, how, multiple)
         now = time.monotonic()
         ticket = Ticket(cost, now, now + 600)
         grey = Picture(np.full((side, side, 3), 0.5, np.float32))
-        for _ in range(2):  # the first run's time says little about the next ones
+        for _ in range(2):  # the first run compiles: its time says nothing about the next ones
+            self.speed.starts_anew()
             for _rows in self._rows(model, grey, Parameters(), ticket):
                 pass
 

@@ -24,24 +24,36 @@ from serving.ticket import Cost, Ticket
 # How many times its own duration a picture's due time lies after its arrival. With 0 the order is
 # that of arrival; the larger, the more small pictures are favoured.
 _PATIENCE, _JOB_PATIENCE = 4, 20
-_SMOOTHING = 0.1
+# How much a batch counts when one more has followed.
+_MEMORY = 0.9
 _FIRST_GUESS = 1e-6
 _LOG = logging.getLogger("tudsr.serving")
 
 
 class Speed:
-    """Seconds that the model needs for a pixel, as measured lately."""
+    """Seconds that the model needs for a pixel, as measured lately.
+
+    The latest batches' seconds over their pixels, so that a large tile counts for more than a small
+    one, of which every pixel takes longer.
+    """
 
     def __init__(self) -> None:
-        self.s_per_px = _FIRST_GUESS
-        self._measured = False
+        self._seen = 0.0, 0.0
+
+    @property
+    def s_per_px(self) -> float:
+        """A guess before the first batch."""
+        px, seconds = self._seen  # both at once: another thread may measure meanwhile
+        return seconds / px if px else _FIRST_GUESS
 
     def measured(self, px: int, seconds: float) -> None:
         """Take a batch of tiles into account."""
-        now = seconds / px
-        weight = _SMOOTHING if self._measured else 1.0
-        self.s_per_px += weight * (now - self.s_per_px)
-        self._measured = True
+        all_px, all_seconds = self._seen
+        self._seen = _MEMORY * all_px + px, _MEMORY * all_seconds + seconds
+
+    def starts_anew(self) -> None:
+        """Forget what was measured: compiling is over, or the model is another one."""
+        self._seen = 0.0, 0.0
 
 
 @dataclass(frozen=True, order=True)

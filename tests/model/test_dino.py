@@ -13,6 +13,7 @@ from transformers import (
     ViTModel,
 )
 
+from benchmarks.live_memory import LiveMemory
 from tudsr.errors import ModelError
 from tudsr.model.critic import Critic
 from tudsr.model.dino import PUBLISHED, fit_to_patches, load_dino
@@ -127,6 +128,26 @@ def test_a_crop_is_the_middle_and_a_fitting_picture_is_left_alone():
     torch.testing.assert_close(
         fit_to_patches(flat, 14, "resize"), flat[:, :, :1, :1].expand(-1, -1, 70, 70)
     )
+
+
+@pytest.mark.parametrize("kind", BUILD)
+def test_blocks_computed_anew_change_nothing_and_hold_less(saved, images, kind):
+    """Whole-image losses take the picture in one piece, and its graph must not grow with it."""
+    found = []
+    for checkpointed in (False, True):
+        load_dino.cache_clear()  # what is loaded is shared, and checkpointing is for good
+        seen = trunk(saved, kind)
+        if checkpointed:
+            seen.checkpoint_gradients()
+            seen.checkpoint_gradients()  # again is nothing
+        leaf = images.clone().requires_grad_()
+        with LiveMemory() as live:
+            maps = seen(leaf)
+            held = live.now_bytes
+        torch.cat([m.square().flatten() for m in maps]).sum().backward()
+        found.append((held, maps, leaf.grad))
+    torch.testing.assert_close(found[0][1:], found[1][1:], rtol=0, atol=0)
+    assert found[1][0] < 0.6 * found[0][0]
 
 
 @pytest.mark.parametrize("kind", ["dinov2", "dinov3"])

@@ -234,3 +234,20 @@ def test_the_cost_is_what_the_upscaler_asks_of_the_model():
         assert planned.tiles == len(shapes)
         assert planned.px == sum(h * w for h, w, _ in shapes)
         assert planned.result_px == result.shape[0] * result.shape[1]
+
+
+def test_a_large_tile_says_more_about_speed_than_small_ones():
+    """Small tiles take longer a pixel; Retry-After once came to a quarter of an hour by them."""
+    speed = Speed()
+    guessed = speed.s_per_px
+    speed.measured(64**2, 0.1)
+    assert speed.s_per_px == pytest.approx(0.1 / 64**2)
+    speed.measured(512**2, 0.2)
+    for _ in range(5):
+        speed.measured(64**2, 0.1)
+    assert speed.s_per_px < 6 * 0.2 / 512**2
+    for _ in range(100):
+        speed.measured(512**2, 0.4)  # a slower machine is noticed
+    assert speed.s_per_px == pytest.approx(0.4 / 512**2, rel=0.01)
+    speed.starts_anew()
+    assert speed.s_per_px == guessed

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from tudsr.errors import ModelError
 from tudsr.model.trunks import normalise
@@ -42,7 +43,7 @@ class DinoTrunk(nn.Module):
         self, vit: Any, levels: tuple[int, ...], final_norm: bool = True, patch_fit: str = "resize"
     ) -> None:
         super().__init__()
-        blocks = vit.encoder.layer if hasattr(vit, "encoder") else vit.model.layer
+        blocks = _blocks(vit)
         if not 1 <= min(levels) <= max(levels) <= len(blocks):
             raise ModelError(f"levels {levels}: this trunk has blocks 1 to {len(blocks)}")
         del blocks[max(levels) :]
@@ -70,6 +71,28 @@ class DinoTrunk(nn.Module):
             tokens = self.norm(states[level])[:, self.prefix :]
             maps.append(tokens.transpose(1, 2).unflatten(2, (height, width)))
         return maps
+
+    def checkpoint_gradients(self) -> None:
+        """Backward passes keep the blocks' inputs alone and compute the rest anew, for good."""
+        blocks = _blocks(self.vit)
+        for i, block in enumerate(blocks):
+            if not isinstance(block, _Recomputed):
+                blocks[i] = _Recomputed(block)
+
+
+class _Recomputed(nn.Module):
+    """A block whose inside a graph does not keep."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return checkpoint(self.block, *args, use_reentrant=False, **kwargs)
+
+
+def _blocks(vit: Any) -> nn.ModuleList:
+    return vit.encoder.layer if hasattr(vit, "encoder") else vit.model.layer
 
 
 def fit_to_patches(images: Tensor, patch_px: int, how: str) -> Tensor:

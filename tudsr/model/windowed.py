@@ -7,7 +7,8 @@ with its graph and takes that window's part of the gradient.
 
 A window is seen with the margin that its features depend on and starts at a multiple of the deepest
 stride; the picture's own borders are the only ones whose padding counts. So its features are the
-whole picture's. A vision transformer sees a picture at once and cannot be cut like this. Ours.
+whole picture's. A vision transformer sees a picture at once and cannot be cut like this: of its
+graph `tudsr.train.whole` keeps the inputs of blocks. Ours.
 """
 
 from __future__ import annotations

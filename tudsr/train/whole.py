@@ -24,8 +24,8 @@ def accumulate_whole(
     ``chunks``, row by row, are (B, 3, R, R), ``hr`` is (B, 3, N·R, N·R). The gradient is exact: the
     picture is made once without a graph, the losses give their derivative on it, window by window
     (tudsr.model.windowed), and each chunk is made a second time to take its part of that backward.
-    So memory is that of one chunk or window; a critic on a vision transformer alone keeps its graph
-    on the whole picture.
+    So memory is that of one chunk or window. A vision transformer sees the picture at once: of a
+    critic on one the inputs of its blocks are kept, the rest of its graph a block at a time.
     """
     n, r_px = math.isqrt(len(chunks)), chunks[0].shape[-1]
     with torch.no_grad():
@@ -93,11 +93,18 @@ def _backward_gan(
         losses = windowed.backward_gan(critic, (leaf, truth), target, weight, share)
         view.backward(leaf.grad)
         return losses
-    with autocast(step.device, step.runtime):
-        fakes, reals = (critic.features(images, rng) for images in pictures)
+    critic.trunk.checkpoint_gradients()
+    features = partial(_features_at_once, step, rng)
+    fakes = features(pictures[0])
     gan = step.generator_bce(fakes)
     (gan * weight).backward()
-    return gan.detach(), step.critic_backward(fakes, reals, share)
+    fakes = [f.detach() for f in fakes]
+    return gan.detach(), step.critic_backward(fakes, features(pictures[1]), share)
+
+
+def _features_at_once(step: AdversarialStep, rng: torch.Generator, images: Tensor) -> list[Tensor]:
+    with autocast(step.device, step.runtime):
+        return step.critic.features(images, rng)
 
 
 def _draws(images_seen: int, which: int) -> torch.Generator:
