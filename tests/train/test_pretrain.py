@@ -6,7 +6,9 @@ import torch
 from safetensors.torch import load_file
 
 from tudsr.data.photos import list_photographs
+from tudsr.errors import ModelError
 from tudsr.model.base import load_base_folder, random_base, save_base
+from tudsr.model.codec import load_codec
 from tudsr.profile import Profile, load_profile
 from tudsr.train.pretrain import DenoisingTask, pretrain_base
 
@@ -41,6 +43,36 @@ def profile(**pretrain: float) -> Profile:
     return whole.model_copy(update={"pretrain": settings})
 
 
+def test_the_learned_decoder_comes_first_and_alone(base):
+    settings = profile(warmup=0, lr=5e-3, decoder_images=160)
+    task, batch = DenoisingTask(base, settings), _batch(settings)
+    unet = [p.clone() for p in base.unet.parameters()]
+    before = float(task.update(batch, 0, 1.0)["loss_restore"])
+    for step in range(1, 20):
+        after = float(task.update(batch, step * 8, 1.0)["loss_restore"])
+    assert after < 0.97 * before
+    assert all(torch.equal(a, b) for a, b in zip(unet, base.unet.parameters(), strict=True))
+    task.update(batch, 160, 1.0)
+    assert not all(torch.equal(a, b) for a, b in zip(unet, base.unet.parameters(), strict=True))
+
+
+def test_the_learned_decoder_is_kept_with_the_weights(base, tmp_path, latents):
+    save_base(base, tmp_path / "base", {}, torch.float32)
+    again = load_base_folder(tmp_path / "base")
+    theirs, ours = again.codec.learned.state_dict(), base.codec.learned.state_dict()
+    assert all(torch.equal(theirs[k], ours[k]) for k in ours) and theirs.keys() == ours.keys()
+    assert again.codec.learned.size == base.codec.learned.size
+    base.codec.learned.start_from_nothing()
+    plain = base.codec.transform_back(latents)
+    torch.testing.assert_close(base.codec.decode(latents), plain, rtol=0, atol=0)
+    assert not torch.allclose(again.codec.decode(latents), plain, atol=1e-3), "it adds nothing"
+    (tmp_path / "base" / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(ModelError, match="missing or damaged"):
+        load_base_folder(tmp_path / "base")
+    with pytest.raises(ModelError, match="no complete codec"):
+        load_codec(tmp_path / "base" / "vae")
+
+
 def train_photos() -> list:
     return [p.path for p in list_photographs("data") if p.split == "train"][:4]
 
@@ -64,6 +96,25 @@ def test_the_same_inputs_give_the_same_base_and_other_settings_another(tmp_path)
         made[name] = load_file(out / "unet" / "diffusion_pytorch_model.safetensors")
     assert all(torch.equal(made["a"][k], made["b"][k]) for k in made["a"])
     assert not all(torch.equal(made["a"][k], made["c"][k]) for k in made["a"])
+
+
+def test_training_goes_on_from_a_base(tmp_path):
+    """Legs of hours: the second one starts with the weights of the first and says so."""
+    first = pretrain_base(profile(), train_photos(), tmp_path / "a", tmp_path / "w")
+    nothing = profile(start=str(first), lr=1e-12)
+    second = pretrain_base(nothing, train_photos(), tmp_path / "b", tmp_path / "w")
+    for part in ("unet", "vae"):
+        made = [
+            load_file(f / part / "diffusion_pytorch_model.safetensors") for f in (first, second)
+        ]
+        assert all(torch.equal(made[0][k], made[1][k]) for k in made[0]), part
+    told = load_base_folder(second).info["pretraining"]
+    assert told["before"] == load_base_folder(first).info["pretraining"]
+    assert told["key"] != told["before"]["key"]
+    with pytest.raises(ModelError, match=r"no base at '.*nowhere'"):
+        pretrain_base(
+            profile(start=str(tmp_path / "nowhere")), train_photos(), tmp_path / "c", tmp_path / "w"
+        )
 
 
 def test_a_checkpoint_holds_all_that_goes_on(base):

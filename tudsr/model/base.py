@@ -37,8 +37,22 @@ TRAIN_STEPS = 1000
 # Down and up blocks without attention: on 32 x 32 latents it costs more than it gives
 # (docs/log.md). The middle block keeps self- and cross-attention, as SD has them everywhere.
 ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "smoke": {"factor": 4, "balance": 0.75, "channels": (16, 32), "layers": 1, "groups": 8},
-    "small": {"factor": 4, "balance": 0.75, "channels": (64, 128, 128), "layers": 1, "groups": 16},
+    "smoke": {
+        "factor": 4,
+        "balance": 0.75,
+        "channels": (16, 32),
+        "layers": 1,
+        "groups": 8,
+        "learned": (8, 1),
+    },
+    "small": {
+        "factor": 4,
+        "balance": 0.75,
+        "channels": (48, 96, 128),
+        "layers": 1,
+        "groups": 16,
+        "learned": (48, 16),
+    },
 }
 PROMPT_WIDTH = 32
 
@@ -154,7 +168,7 @@ def _random_small(arch: str) -> Base:
         attention_head_dim=16,
         cross_attention_dim=PROMPT_WIDTH,
     )
-    codec = LappedCodec(plan["factor"], plan["balance"])
+    codec = LappedCodec(plan["factor"], plan["balance"], plan.get("learned"))
     info = {"arch": arch, "preconditioned": True}
     return Base(codec, unet, _schedule(), torch.zeros(1, 1, PROMPT_WIDTH), info)
 
@@ -217,14 +231,13 @@ def _check_is_there(folder: Path) -> None:
 
 def save_base(base: Base, folder: Path, info: dict[str, Any], dtype: torch.dtype) -> None:
     """Write a base in diffusers' layout, with SHA-256 of every file in ``base.json``."""
-    models: list[nn.Module] = [base.unet]
-    if isinstance(base.codec, KlCodec):
-        models.append(base.codec.vae)
+    models: list[nn.Module] = [base.unet, base.codec]
     with writing_dir(folder) as temporary:
         for model in models:
             _set_dtype(model, dtype)
         base.unet.register_to_config(_name_or_path="")  # no folder of this machine in the files
         base.unet.save_pretrained(temporary / "unet")
+        (temporary / "vae").mkdir()
         base.codec.save(temporary / "vae")
         for model in models:
             _set_dtype(model, torch.float32)

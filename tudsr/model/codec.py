@@ -10,16 +10,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tudsr.errors import ModelError
 from tudsr.images.atomic import write_json
+from tudsr.model.decoder import ResidualDecoder
+from tudsr.model.precision import at_least_single
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
     from tudsr.model.striped_vae import StripedVae
 
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 # Feature maps of the widest layer that live at a time, counted: of the picture, or of a stripe.
 _LIVE_MAPS, _LIVE_STRIPES = 3, 8
 
@@ -34,15 +39,25 @@ class LappedCodec(nn.Module):
     as structure does: it is divided by its standard deviation in photographs to the power
     ``balance``. At 0.75 the squared difference of a x4 pair's latents comes near (1 - abar) / abar
     at the paper's t1 = 200. docs/adr/0001 has what else was tried.
+
+    Args:
+        factor: side of a block, pixels.
+        balance: see above.
+        learned: channels and blocks of a ``ResidualDecoder``, which then comes before the inverse
+            transform: the codec restores as well and is lossless no more. None: there is none.
+
+    Attributes:
+        learned: that decoder, or None.
     """
 
     rotation: Tensor
     transform: Tensor
     inverse: Tensor
 
-    def __init__(self, factor: int, balance: float) -> None:
+    def __init__(self, factor: int, balance: float, learned: tuple[int, int] | None = None) -> None:
         super().__init__()
         self.factor, self.balance = factor, balance
+        self.learned = ResidualDecoder(3 * factor**2, *learned) if learned else None
         spread = _photograph_spread(factor).flatten() ** balance
         cosines = _cosines(factor)
         basis = np.einsum("pc,ui,vj->puvcij", _cosines(3), cosines, cosines)
@@ -64,7 +79,13 @@ class LappedCodec(nn.Module):
             return F.conv2d(F.pixel_unshuffle(lapped, self.factor), self.transform)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """The inverse of ``encode``."""
+        """The inverse of ``encode``, after what was learned to be missing."""
+        if self.learned is not None:
+            latents = at_least_single(latents) + self.learned(latents)
+        return self.transform_back(latents)
+
+    def transform_back(self, latents: Tensor) -> Tensor:
+        """The linear part of ``decode``, in float32 at any autocast."""
         with torch.autocast(latents.device.type, enabled=False):
             lapped = F.pixel_shuffle(
                 F.conv2d(latents.to(self.rotation.dtype), self.inverse), self.factor
@@ -72,8 +93,17 @@ class LappedCodec(nn.Module):
             return _across_borders(lapped, self.rotation.T)
 
     def save(self, folder: Path) -> None:
-        """Write ``config.json``; there are no weights."""
-        config = {"_class_name": "LappedCodec", "factor": self.factor, "balance": self.balance}
+        """Write ``config.json`` and, where there is a learned decoder, its weights."""
+        config: dict[str, Any] = {
+            "_class_name": "LappedCodec",
+            "factor": self.factor,
+            "balance": self.balance,
+        }
+        if self.learned is not None:
+            save_file(
+                {k: v.contiguous() for k, v in self.learned.state_dict().items()}, folder / WEIGHTS
+            )
+            config["learned"] = self.learned.size
         write_json(folder / "config.json", config)
 
 
@@ -197,12 +227,23 @@ def load_codec(folder: Path) -> LappedCodec | KlCodec:
         raise ModelError(f"no codec at {folder}: {error}") from None
     kind = config.get("_class_name")
     if kind == "LappedCodec":
-        return LappedCodec(config["factor"], config["balance"])
+        return _load_lapped(folder, config)
     if kind == "AutoencoderKL":
         from diffusers import AutoencoderKL
 
         return KlCodec(_load_vae(folder, AutoencoderKL))
     raise ModelError(f"{folder}: codec {kind!r} is not LappedCodec or AutoencoderKL")
+
+
+def _load_lapped(folder: Path, config: dict[str, Any]) -> LappedCodec:
+    try:
+        codec = LappedCodec(config["factor"], config["balance"], config.get("learned"))
+        if codec.learned is not None:
+            codec.learned.load_state_dict(load_file(folder / WEIGHTS))
+    except (KeyError, TypeError, OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"no complete codec at {folder}: {reason}") from None
+    return codec.float()
 
 
 def _load_vae(folder: Path, kind: type[AutoencoderKL]) -> AutoencoderKL:

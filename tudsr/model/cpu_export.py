@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tudsr.errors import ModelError
 from tudsr.images.atomic import write_json, writing_dir
 from tudsr.model.base import Base
+from tudsr.model.codec import LappedCodec
 from tudsr.model.cpu_form import FormRecord, form_folder, quiet_openvino
 from tudsr.model.runtime import load_runtime
 from tudsr.provenance import file_sha256
@@ -21,10 +22,15 @@ from tudsr.release.bundle import load_bundle
 _EXAMPLE_PX = 128
 
 
+def _lapped(base: Base) -> LappedCodec:
+    assert isinstance(base.codec, LappedCodec), "can_have_form"
+    return base.codec
+
+
 class _Encode(nn.Module):
     def __init__(self, base: Base) -> None:
         super().__init__()
-        self.codec = base.codec
+        self.codec = _lapped(base)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """(B, H, W, 3) in [0, 1] to latents."""
@@ -34,12 +40,13 @@ class _Encode(nn.Module):
 class _Correction(nn.Module):
     """What one step adds to a latent: -sqrt(1 - abar) / sqrt(abar) times the UNet's output.
 
-    Of a preconditioned base alone, whose step leaves a latent as it is where the UNet gives 0.
+    Of a preconditioned base alone, whose step leaves a latent as it is where the UNet gives 0. What
+    the learned decoder adds is part of it, so that a linear transform is left of the codec.
     """
 
     def __init__(self, base: Base, unet: nn.Module, timestep: int) -> None:
         super().__init__()
-        self.unet = unet
+        self.unet, self.learned = unet, _lapped(base).learned
         abar = float(base.alphas_cumprod[timestep])
         self.share = -(((1 - abar) / abar) ** 0.5)
         self.timestep = torch.tensor(timestep)
@@ -48,18 +55,21 @@ class _Correction(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         prompt = cast(Tensor, self.prompt).expand(latents.shape[0], -1, -1)
         output = cast(Any, self.unet)(latents, self.timestep, prompt, return_dict=False)[0]
-        return self.share * cast(Tensor, output)
+        correction = self.share * cast(Tensor, output)
+        if self.learned is None:
+            return correction
+        return correction + self.learned(latents + correction)
 
 
 class _Decode(nn.Module):
-    """The codec is linear and lossless: a corrected latent decodes to picture plus correction."""
+    """The transform is linear and lossless: a corrected latent gives picture plus correction."""
 
     def __init__(self, base: Base) -> None:
         super().__init__()
-        self.codec = base.codec
+        self.codec = _lapped(base)
 
     def forward(self, pictures: Tensor, correction: Tensor) -> Tensor:
-        added = self.codec.decode(correction).permute(0, 2, 3, 1) / 2
+        added = self.codec.transform_back(correction).permute(0, 2, 3, 1) / 2
         return (pictures + added).clamp(0, 1)
 
 

@@ -1,8 +1,9 @@
 """The CPU form of a bundle: its stages as OpenVINO graphs, made once and kept by the bundle's hash.
 
 Four graphs, adapters merged, timestep and prompt folded into constants: ``encode`` (pictures to
-latents), ``stage1`` and ``stage2`` (latents to the correction of latents) and ``decode`` (pictures
-and that correction to pictures). Derived from the bundle alone, never released or committed.
+latents), ``stage1`` and ``stage2`` (latents to the correction of latents, with that of the learned
+decoder) and ``decode`` (pictures and that correction to pictures). Derived from the bundle alone,
+never released or committed.
 """
 
 from __future__ import annotations
@@ -57,14 +58,14 @@ def form_folder(bundle: BundleManifest) -> Path:
 
 
 def can_have_form(base: Path) -> bool:
-    """Whether a base is one of ours, whose codec is linear, and OpenVINO is installed.
+    """Whether a base is one of ours, whose codec is a transform, and OpenVINO is installed.
 
     Stable Diffusion's stays with torch: it is meant for GPUs.
     """
     if find_spec("openvino") is None or not (base / "base.json").is_file():
         return False
-    linear = read_config(base / "vae" / "config.json").get("_class_name") == "LappedCodec"
-    return linear and bool(read_config(base / "base.json").get("preconditioned"))
+    lapped = read_config(base / "vae" / "config.json").get("_class_name") == "LappedCodec"
+    return lapped and bool(read_config(base / "base.json").get("preconditioned"))
 
 
 def load_form(folder: Path, bundle: BundleManifest) -> FormRecord:

@@ -240,9 +240,19 @@ def _check_halves(batch: int, shift: float) -> None:
 
 
 class PretrainSettings(Section):
-    """Pre-training of a base of ours on epsilon."""
+    """Pre-training of a base of ours."""
 
+    start: str | None = Field(
+        default=None,
+        description="folder of a base whose weights the first part goes on from; null starts anew",
+    )
     images: int = Field(default=28000, ge=1, description="crops seen")
+    decoder_images: int = Field(
+        default=0,
+        ge=0,
+        description="so many of them first train the codec's learned decoder alone, the UNet left "
+        "out, which is faster",
+    )
     batch: int = Field(default=16, ge=1)
     lr: float = Field(default=5e-4, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)

@@ -7,22 +7,29 @@ from collections.abc import Mapping
 import torch
 from diffusers.training_utils import EMAModel
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from tudsr.model.base import Base
+from tudsr.model.codec import LappedCodec
 from tudsr.profile import PretrainSettings
 from tudsr.train.checkpoint import load_optimizer_tensors, optimizer_tensors
 
 
 class BaseWeights:
-    """A UNet's weights, their average and AdamW; the state that a checkpoint holds."""
+    """A base's weights, their average and AdamW; the state that a checkpoint holds.
+
+    Those of the UNet and, where the codec has one, of the learned decoder.
+    """
 
     unit: int
     group: int
 
     def __init__(self, base: Base, settings: PretrainSettings, lr: float) -> None:
         self.base, self.settings, self.lr = base, settings, lr
-        self.parameters = list(base.unet.requires_grad_(True).parameters())
+        trained: list[nn.Module] = [base.unet]
+        if isinstance(base.codec, LappedCodec):
+            trained.append(base.codec)
+        self.parameters = [p for m in trained for p in m.requires_grad_(True).parameters()]
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=lr, weight_decay=settings.weight_decay
         )
@@ -40,7 +47,7 @@ class BaseWeights:
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, their average and the optimizer's moments."""
-        named = {f"unet.{i}": p for i, p in enumerate(self.parameters)}
+        named = {f"weights.{i}": p for i, p in enumerate(self.parameters)}
         averaged = {f"ema.{i}": p for i, p in enumerate(self.ema.shadow_params)}
         step = {"ema_step": torch.tensor(self.ema.optimization_step)}
         return {**named, **averaged, **step, **optimizer_tensors("adamw", self.optimizer)}
@@ -49,7 +56,7 @@ class BaseWeights:
         """Take over a checkpoint."""
         with torch.no_grad():
             for i, parameter in enumerate(self.parameters):
-                parameter.copy_(tensors[f"unet.{i}"])
+                parameter.copy_(tensors[f"weights.{i}"])
                 self.ema.shadow_params[i].copy_(tensors[f"ema.{i}"])
         self.ema.optimization_step = int(tensors["ema_step"])
         load_optimizer_tensors("adamw", self.optimizer, tensors)

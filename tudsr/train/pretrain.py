@@ -2,7 +2,7 @@
 
 A base that has only ever taken noise away knows little of blur, and minutes of adapter training do
 not teach it. So some updates denoise, as diffusion does, and the others restore in one step, as the
-stages will (docs/adr/0004).
+stages will (docs/adr/0004). Where the codec has a learned decoder, it comes first and alone.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tudsr.errors import ModelError, SettingsError
 from tudsr.images.atomic import remove_dir
 from tudsr.model.base import TRAIN_STEPS, Base, load_base_folder, random_base, save_base
+from tudsr.model.codec import LappedCodec
 from tudsr.profile import PretrainSettings, Profile
 from tudsr.train.base_weights import BaseWeights
 from tudsr.train.checkpoint import training_inputs
@@ -71,14 +72,13 @@ def _first_part(
             "stage1": {"scales"},
         }
     )
-    inputs = training_inputs(decisive, photos)
+    base = _first_base(profile)
+    started = [Path(settings.start) / "base.json"] if settings.start else []
+    inputs = training_inputs(decisive, [*photos, *started])
     if settings.finish.images and _made_of(out) == inputs.key:
         return out
-    base = random_base(profile.base.arch, profile.seed).to(pick_device(profile.runtime))
+    base = base.to(pick_device(profile.runtime))
     r_px, scales = profile.base.r_px, profile.stage1.scales
-    # From the identity on: preconditioned, an output of 0 leaves the picture as it is.
-    for parameter in base.unet.conv_out.parameters():
-        nn.init.zeros_(parameter)
     bad = profile.data.max_bad_share
     pairs = TrainingPairs(photos, r_px, r_px, scales, profile.degradation, profile.seed, bad)
     task = DenoisingTask(base, profile)
@@ -98,9 +98,26 @@ def _first_part(
     task.ema.copy_to(task.parameters)
     info = {"name": f"tudsr-base-{profile.base.arch}", **base.info}
     pretraining = {"key": inputs.key, "settings": settings.model_dump(), "figures": figures}
+    if "pretraining" in base.info:
+        pretraining["before"] = base.info["pretraining"]
     save_base(base.cpu(), out, {**info, "pretraining": pretraining}, torch.bfloat16)
     remove_dir(plan.checkpoints)
     return out
+
+
+def _first_base(profile: Profile) -> Base:
+    """The one to go on from, or a new one that leaves pictures as they are.
+
+    Preconditioned, an output of 0 is the identity.
+    """
+    if profile.pretrain.start:
+        return load_base_folder(Path(profile.pretrain.start))
+    base = random_base(profile.base.arch, profile.seed)
+    for parameter in base.unet.conv_out.parameters():
+        nn.init.zeros_(parameter)
+    if isinstance(base.codec, LappedCodec) and base.codec.learned is not None:
+        base.codec.learned.start_from_nothing()
+    return base
 
 
 def _made_of(folder: Path) -> str | None:
@@ -126,6 +143,10 @@ class DenoisingTask(BaseWeights):
 
     def update(self, batch: dict[str, Tensor], images_seen: int, rate: float) -> dict[str, Tensor]:
         """One AdamW step on a batch of ``hr`` and ``lr``, (B, 3, R, R) in [0, 1]."""
+        if images_seen < self.settings.decoder_images:
+            loss = self._difference(self._decoded(batch["lr"]), batch["hr"])
+            self.descend(loss, rate)
+            return {"loss_restore": loss.detach()}
         rng = np.random.default_rng((self.profile.seed, 1, images_seen))
         restoring = rng.random() < self.settings.restore_share
         loss = self._restoring(batch, rng) if restoring else self._denoising(batch["hr"], rng)
@@ -155,4 +176,13 @@ class DenoisingTask(BaseWeights):
         device, (first, last) = self.base.prompt.device, _RESTORING_T
         with autocast(device, self.profile.runtime):
             restored = self.base.restore(batch["lr"].to(device), int(rng.integers(first, last + 1)))
-        return _RESTORING_WEIGHT * F.l1_loss(restored.float(), batch["hr"].to(device))
+        return self._difference(restored, batch["hr"])
+
+    def _decoded(self, lr: Tensor) -> Tensor:
+        """What the codec alone makes of pictures."""
+        codec, device = self.base.codec, self.base.prompt.device
+        with autocast(device, self.profile.runtime):
+            return (codec.decode(codec.encode(lr.to(device) * 2 - 1)) + 1) / 2
+
+    def _difference(self, restored: Tensor, hr: Tensor) -> Tensor:
+        return _RESTORING_WEIGHT * F.l1_loss(restored.float(), hr.to(restored.device))
