@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from benchmarks.forked import write_photographs
 from tudsr.train.record import read_metrics
@@ -132,3 +134,39 @@ def test_devices_of_the_profile_are_launched_stop_together_and_torchrun_goes_on(
     assert done.returncode == 0, done.stderr
     seen = [row["images_seen"] for row in read_metrics(tmp_path / "out" / "metrics.jsonl")]
     assert seen == list(range(4, 97, 4)) and int(saved) < 96
+
+
+@pytest.mark.slow
+def test_two_ranks_pretrain_the_base_that_one_does(tmp_path):
+    """Decoder alone, both, then on features: the same losses and, to rounding, the same weights."""
+    write_photographs(tmp_path / "data")
+    profile = tmp_path / "base.yaml"
+    profile.write_text(
+        "extends: smoke\npretrain: {images: 24, decoder_images: 8, restore_share: 1, log_every: 8, "
+        "finish: {images: 16, warmup: 0}}\nstage1: {loss: {trunk: random}}\n"
+    )
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    made: dict[str, tuple[list, dict]] = {}
+    for name, start in (("one", []), ("two", launcher)):
+        arguments = ["-m", "tudsr", "train", "base", "--profile", str(profile)]
+        arguments += ["--out", name, "--work", f"{name}-work"]
+        done = subprocess.run(
+            [sys.executable, *start, *arguments],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("base written") == 1
+        rows = [losses(read_metrics(f)) for f in tmp_path.glob(f"{name}-work/*/metrics.jsonl")]
+        parts = (tmp_path / name).rglob("diffusion_pytorch_model.safetensors")
+        weights = {f.parent.name + k: v for f in parts for k, v in load_file(f).items()}
+        made[name] = sorted(rows, key=len), weights
+    for ours, theirs in zip(made["one"][0], made["two"][0], strict=True):
+        assert [k for k, _ in ours] == [k for k, _ in theirs] and ours
+        for (name, a), (_, b) in zip(ours, theirs, strict=True):
+            assert math.isclose(a, b, rel_tol=1e-4), (name, a, b)
+    for name, tensor in made["one"][1].items():
+        torch.testing.assert_close(tensor, made["two"][1][name], atol=2e-3, rtol=2e-2)

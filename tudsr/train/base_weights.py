@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.training_utils import EMAModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tudsr.model.base import Base
+from tudsr.images.atomic import remove_dir
+from tudsr.model.base import Base, save_base
 from tudsr.model.codec import LappedCodec
 from tudsr.profile import PretrainSettings
 from tudsr.train.checkpoint import load_optimizer_tensors, optimizer_tensors
+from tudsr.train.loop import Plan
+from tudsr.train.ranks import rank, ranks, sum_gradients, wait_for_all
 
 
 class BaseWeights:
@@ -36,14 +41,27 @@ class BaseWeights:
         self.ema = EMAModel(self.parameters, decay=settings.ema)
 
     def descend(self, loss: Tensor, rate: float) -> None:
-        """One clipped AdamW step at ``rate`` times the learning rate."""
-        loss.backward()
+        """One clipped AdamW step at ``rate`` times the learning rate, on this rank's mean loss."""
+        (loss / ranks()).backward()
+        sum_gradients(self.parameters)
         torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * rate
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.ema.step(self.parameters)
+
+    def finish(self, plan: Plan, out: Path, info: dict[str, Any]) -> None:
+        """Write the averaged weights to ``out``, on rank 0, and remove the checkpoints."""
+        if rank() == 0:
+            self.ema.copy_to(self.parameters)
+            save_base(self.base.cpu(), out, info, torch.bfloat16)
+            remove_dir(plan.checkpoints)
+        wait_for_all()
+
+    def told(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """This rank's share of the figures, which add up over ranks."""
+        return {name: loss.detach() / ranks() for name, loss in losses.items()}
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, their average and the optimizer's moments."""

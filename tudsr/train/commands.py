@@ -46,7 +46,7 @@ def base(
         pretrain_base(settings, photos, out, work)
     else:
         finish_base(settings, photos, start, out, work)
-    typer.echo(f"base written to {out}")
+    _say(f"base written to {out}")
 
 
 @app.command()

@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tudsr.images.atomic import remove_dir
-from tudsr.model.base import Base, load_base_folder, save_base
+from tudsr.model.base import Base, load_base_folder
 from tudsr.model.losses import (
     Dists,
     feature_distance,
@@ -32,6 +31,7 @@ from tudsr.train.chunks import chunk, enlarge
 from tudsr.train.device import autocast, data_workers, pick_device
 from tudsr.train.loop import Plan, train
 from tudsr.train.pairs import TrainingPairs
+from tudsr.train.ranks import join
 from tudsr.train.record import Recorder
 from tudsr.train.shifts import draw_offset, half_shifted
 
@@ -62,6 +62,7 @@ def finish_base(
     )
     inputs = training_inputs(decisive, [*photos, start / "base.json"])
     base = load_base_folder(start).to(pick_device(profile.runtime))
+    join(profile.runtime, base.prompt.device)
     task = FinishingTask(base, profile)
     plan = Plan(
         name="base, finishing",
@@ -76,10 +77,8 @@ def finish_base(
         recorders=recorders,
     )
     figures = train(task, EitherStage(profile, photos), plan)
-    task.ema.copy_to(task.parameters)
     done = {"key": inputs.key, "settings": settings.model_dump(), "figures": figures}
-    save_base(base.cpu(), out, {**base.info, "finishing": done}, torch.bfloat16)
-    remove_dir(plan.checkpoints)
+    task.finish(plan, out, {**base.info, "finishing": done})
     return out
 
 
@@ -114,7 +113,7 @@ class FinishingTask(BaseWeights):
         settings = profile.pretrain.finish
         super().__init__(base, profile.pretrain, lr=settings.lr)
         self.profile, self.weights = profile, settings
-        self.unit = self.group = settings.batch
+        self.unit, self.group = 2 if settings.shift else 1, settings.batch
         self.device = base.prompt.device
         loss = profile.stage1.loss
         self.trunk = staged_trunk(loss.trunk, loss.trunk_path, self.device)
@@ -136,7 +135,7 @@ class FinishingTask(BaseWeights):
             restored = self.base.restore(lr, t)
         total, losses = self._losses(restored.float(), hr, offset, rng)
         self.descend(total, rate)
-        return {**losses, "loss_total": total.detach()}
+        return self.told({**losses, "loss_total": total})
 
     @torch.no_grad()
     def _one_chunk(self, lr: Tensor, hr: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

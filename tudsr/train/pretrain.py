@@ -15,9 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tudsr.errors import ModelError, SettingsError
-from tudsr.images.atomic import remove_dir
-from tudsr.model.base import TRAIN_STEPS, Base, load_base_folder, random_base, save_base
+from tudsr.errors import ModelError
+from tudsr.model.base import TRAIN_STEPS, Base, load_base_folder, random_base
 from tudsr.model.codec import LappedCodec
 from tudsr.profile import PretrainSettings, Profile
 from tudsr.train.base_weights import BaseWeights
@@ -26,7 +25,7 @@ from tudsr.train.device import autocast, data_workers, pick_device
 from tudsr.train.finish import finish_base
 from tudsr.train.loop import Plan, train
 from tudsr.train.pairs import TrainingPairs
-from tudsr.train.ranks import expected_ranks
+from tudsr.train.ranks import join, rank
 from tudsr.train.record import Recorder
 
 _LOW_T = 400
@@ -58,11 +57,6 @@ def _first_part(
     profile: Profile, photos: Sequence[Path], out: Path, work: Path, recorders: Sequence[Recorder]
 ) -> Path:
     settings = profile.pretrain
-    if expected_ranks() > 1:
-        raise SettingsError(
-            f"a base is pre-trained in one process, and the environment speaks of "
-            f"{expected_ranks()}: start it without torchrun"
-        )
     decisive = profile.model_dump(
         include={
             "pretrain": set(PretrainSettings.model_fields) - {"finish"},
@@ -78,6 +72,7 @@ def _first_part(
     if settings.finish.images and _made_of(out) == inputs.key:
         return out
     base = base.to(pick_device(profile.runtime))
+    join(profile.runtime, base.prompt.device)
     r_px, scales = profile.base.r_px, profile.stage1.scales
     bad = profile.data.max_bad_share
     pairs = TrainingPairs(photos, r_px, r_px, scales, profile.degradation, profile.seed, bad)
@@ -95,13 +90,11 @@ def _first_part(
         recorders=recorders,
     )
     figures = train(task, pairs, plan)
-    task.ema.copy_to(task.parameters)
-    info = {"name": f"tudsr-base-{profile.base.arch}", **base.info}
-    pretraining = {"key": inputs.key, "settings": settings.model_dump(), "figures": figures}
+    done = {"key": inputs.key, "settings": settings.model_dump(), "figures": figures}
     if "pretraining" in base.info:
-        pretraining["before"] = base.info["pretraining"]
-    save_base(base.cpu(), out, {**info, "pretraining": pretraining}, torch.bfloat16)
-    remove_dir(plan.checkpoints)
+        done["before"] = base.info["pretraining"]
+    name = f"tudsr-base-{profile.base.arch}"
+    task.finish(plan, out, {"name": name, **base.info, "pretraining": done})
     return out
 
 
@@ -139,24 +132,26 @@ class DenoisingTask(BaseWeights):
         settings = profile.pretrain
         super().__init__(base, settings, lr=settings.lr)
         self.profile = profile
-        self.unit = self.group = settings.batch
+        self.unit, self.group = 1, settings.batch
 
     def update(self, batch: dict[str, Tensor], images_seen: int, rate: float) -> dict[str, Tensor]:
-        """One AdamW step on a batch of ``hr`` and ``lr``, (B, 3, R, R) in [0, 1]."""
+        """One AdamW step on this rank's share of ``hr`` and ``lr``, (B, 3, R, R) in [0, 1]."""
         if images_seen < self.settings.decoder_images:
             loss = self._difference(self._decoded(batch["lr"]), batch["hr"])
             self.descend(loss, rate)
-            return {"loss_restore": loss.detach()}
+            return self.told({"loss_restore": loss})
         rng = np.random.default_rng((self.profile.seed, 1, images_seen))
         restoring = rng.random() < self.settings.restore_share
         loss = self._restoring(batch, rng) if restoring else self._denoising(batch["hr"], rng)
         self.descend(loss, rate)
-        return {"loss_restore" if restoring else "loss_epsilon": loss.detach()}
+        return self.told({"loss_restore" if restoring else "loss_epsilon": loss})
 
     def _denoising(self, hr: Tensor, rng: np.random.Generator) -> Tensor:
         """Mean squared error on epsilon; more samples at the low t where the stages work."""
         device = self.base.prompt.device
         latents = self.base.codec.encode(hr.to(device) * 2 - 1)
+        if rank():  # noise of its own
+            rng = np.random.default_rng((rank(), *rng.integers(2**32, size=2)))
         low = rng.random(len(hr)) < self.settings.low_t_share
         t = np.where(
             low, rng.integers(_LOW_T, size=low.size), rng.integers(TRAIN_STEPS, size=low.size)
