@@ -272,7 +272,7 @@ def test_a_deadline_answers_in_time_and_stops_the_work(inside, slow):
 def test_a_full_queue_answers_429_with_the_time_to_wait(inside, slow, monkeypatch):
     slow.gate.clear()
     answers = []
-    monkeypatch.setattr(inside.engine.speed, "s_per_px", 2e-4)
+    monkeypatch.setattr(inside.engine.speed, "_seen", (1.0, 2e-4))
 
     def ask():
         answers.append(post(inside, encoded(scene(5, 100)), "?scale=2&deadline_s=20"))
