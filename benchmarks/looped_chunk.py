@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def _write(given: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
-    name = f"looped-chunk-{given.device}-{given.arch}"
+    name = f"looped-chunk-{given.device}-{given.arch}" + (f"-{given.tag}" if given.tag else "")
     told = {
         "machine": machine_name(given.device),
         "arch": given.arch,

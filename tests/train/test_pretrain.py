@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from tudsr.data.photos import list_photographs
-from tudsr.errors import ModelError
+from tudsr.errors import ModelError, SettingsError
 from tudsr.model.base import load_base_folder, random_base, save_base
 from tudsr.model.codec import load_codec
 from tudsr.profile import Profile, load_profile
@@ -115,6 +115,19 @@ def test_training_goes_on_from_a_base(tmp_path):
         pretrain_base(
             profile(start=str(tmp_path / "nowhere")), train_photos(), tmp_path / "c", tmp_path / "w"
         )
+
+
+def test_a_start_that_does_not_fit_is_refused(base, tmp_path):
+    save_base(base, tmp_path / "other", {"arch": "small"}, torch.float32)
+    with pytest.raises(ModelError, match=r"is 'small', the profile's base.arch is 'smoke'"):
+        pretrain_base(
+            profile(start=str(tmp_path / "other")), train_photos(), tmp_path / "a", tmp_path / "w"
+        )
+    base.codec.learned = None
+    save_base(base, tmp_path / "plain", {"arch": "smoke"}, torch.float32)
+    asked = profile(start=str(tmp_path / "plain"), decoder_images=8)
+    with pytest.raises(SettingsError, match=r"decoder_images is 8, .* no learned decoder"):
+        pretrain_base(asked, train_photos(), tmp_path / "b", tmp_path / "w")
 
 
 def test_a_checkpoint_holds_all_that_goes_on(base):

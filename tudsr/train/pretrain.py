@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tudsr.errors import ModelError
+from tudsr.errors import ModelError, SettingsError
 from tudsr.model.base import TRAIN_STEPS, Base, load_base_folder, random_base
+from tudsr.model.base_files import check_expected
 from tudsr.model.codec import LappedCodec
 from tudsr.profile import PretrainSettings, Profile
 from tudsr.train.base_weights import BaseWeights
@@ -102,14 +103,27 @@ def _first_base(profile: Profile) -> Base:
     """The one to go on from, or a new one that leaves pictures as they are.
 
     Preconditioned, an output of 0 is the identity.
+
+    Raises:
+        ModelError: a start that is missing, damaged or of another architecture or prompt.
+        SettingsError: a decoder to train first, where there is none.
     """
-    if profile.pretrain.start:
-        return load_base_folder(Path(profile.pretrain.start))
-    base = random_base(profile.base.arch, profile.seed)
-    for parameter in base.unet.conv_out.parameters():
-        nn.init.zeros_(parameter)
-    if isinstance(base.codec, LappedCodec) and base.codec.learned is not None:
-        base.codec.learned.start_from_nothing()
+    settings = profile.pretrain
+    if settings.start:
+        base = load_base_folder(Path(settings.start))
+        check_expected(Path(settings.start), profile.base)
+    else:
+        base = random_base(profile.base.arch, profile.seed)
+        for parameter in base.unet.conv_out.parameters():
+            nn.init.zeros_(parameter)
+    learned = base.codec.learned if isinstance(base.codec, LappedCodec) else None
+    if settings.decoder_images and learned is None:
+        raise SettingsError(
+            f"pretrain.decoder_images is {settings.decoder_images}, but the codec of "
+            f"{settings.start or profile.base.arch} has no learned decoder to train: set it to 0"
+        )
+    if learned is not None and not settings.start:
+        learned.start_from_nothing()
     return base
 
 
