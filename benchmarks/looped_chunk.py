@@ -55,12 +55,13 @@ def main() -> None:
     parser.add_argument("--r-px", type=int, default=512)
     parser.add_argument("--n", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--native", type=int, nargs="*", default=[1, 2, 4])
+    parser.add_argument("--kind", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--tag", default="", help="added to the names of the files")
     given = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for n in given.n:
-        for kind in KINDS:
+        for kind in given.kind:
             if kind != "native" or n in given.native:
                 rows.append(measure(given.arch, given.device, given.r_px, n, kind, given.runs))
                 print(rows[-1], flush=True)
@@ -85,7 +86,7 @@ def measure(arch: str, device: str, r_px: int, n: int, kind: str, runs: int = 0)
     if device == "meta":
         with attention_without_scores():
             return _measure(_shapes(arch), device, r_px, n, kind)
-    return _measure(random_base(arch, 0).to(device), device, r_px, n, kind, runs)
+    return _measure(random_base(arch, 0, device), device, r_px, n, kind, runs)
 
 
 def _measure(

@@ -60,7 +60,7 @@ def trial(given: argparse.Namespace, stage: int, precision: str) -> dict[str, An
     """Steps of one stage on one picture, until the number or the time is reached."""
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    base = random_base(given.arch, 0).to(given.device)
+    base = random_base(given.arch, 0, given.device)
     if given.checkpointed:
         base.checkpoint_gradients()
     task = build(base, _profile(given, precision), stage)

@@ -54,7 +54,7 @@ def main() -> None:
 
 def _runtime(given: argparse.Namespace, precision: str) -> TorchRuntime:
     """Two adapters, saved and loaded as a user's are."""
-    profile, base = load_profile("sd21"), random_base(given.arch, 0)
+    profile, base = load_profile("sd21"), random_base(given.arch, 0, given.device)
     settings = RuntimeSettings.model_validate({"device": given.device, "precision": precision})
     with tempfile.TemporaryDirectory() as folder:
         paths: dict[int, Path] = {}
@@ -63,7 +63,7 @@ def _runtime(given: argparse.Namespace, precision: str) -> TorchRuntime:
             paths[stage] = Path(folder) / f"{stage}.safetensors"
             add_adapter(base.unet, f"stage{stage}", trained.lora, stage)
             save_adapter(paths[stage], base.unet, f"stage{stage}", trained.lora, trained.timestep)
-        return TorchRuntime(random_base(given.arch, 0), paths, settings)
+        return TorchRuntime(random_base(given.arch, 0, given.device), paths, settings)
 
 
 def _timed(upscaler: Upscaler, side: int, given: argparse.Namespace) -> dict[str, Any]:

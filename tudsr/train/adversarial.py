@@ -44,7 +44,7 @@ class AdversarialStep:
         self.heads = list(self.critic.heads.parameters())
         self.optimizer = self._adamw(self.parameters, settings.lr)
         self.critic_optimizer = self._adamw(self.heads, settings.critic.lr)
-        self.ema = EMAModel(self.parameters, decay=settings.ema)
+        self.ema = EMAModel(self.parameters, decay=settings.ema, foreach=True)
 
     def accumulate(
         self, lr: Tensor, hr: Tensor, images_seen: int, share: float

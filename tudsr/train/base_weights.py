@@ -38,7 +38,7 @@ class BaseWeights:
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=lr, weight_decay=settings.weight_decay
         )
-        self.ema = EMAModel(self.parameters, decay=settings.ema)
+        self.ema = EMAModel(self.parameters, decay=settings.ema, foreach=True)
 
     def descend(self, loss: Tensor, rate: float) -> None:
         """One clipped AdamW step at ``rate`` times the learning rate, on this rank's mean loss."""
