@@ -65,6 +65,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--peers", help="of the peers, those alone whose name has one of these, a,b"
     )
+    parser.add_argument(
+        "--no-twice", action="store_true", help="without the x4 networks run twice at x8, the slowest"
+    )
     parser.add_argument("--sheets", action="store_true", help="write the contact sheets too")
     return parser.parse_args()
 
@@ -82,7 +85,7 @@ def _rows(
         for row in rows[-len(methods) :]:
             shown = {m: round(v, 4) for m, v in row["scores"].items()}
             print(f"  {row['method']}: {shown}", file=sys.stderr, flush=True)
-        if case.scale == 8 and not options.quick:
+        if case.scale == 8 and not (options.quick or options.no_twice):
             part, inside = centre_case(case)
             both = [*methods, *map(_method, twice())]
             rows += _told(case, f"centre {CENTRE_PX}", scorer.score(part, both, inside))

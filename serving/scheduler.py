@@ -2,7 +2,9 @@
 
 Every picture gets a due time: its arrival plus a multiple of the time it needs by itself. The
 earliest is worked on first, tile by tile, so a small picture overtakes a huge one that came before
-it, and the huge one is never overtaken for longer than its own multiple allows.
+it, and the huge one is never overtaken for longer than its own multiple allows. Small pictures
+count as equally long: among themselves they go in the order of arrival, which keeps their longest
+waits short.
 """
 
 from __future__ import annotations
@@ -105,7 +107,8 @@ class Scheduler:
             Refusal: ``draining``, or ``queue_full`` with the seconds until there is room. Jobs are
                 never refused for the work before them: they can wait.
         """
-        now, own_s = time.monotonic(), cost.px * self.speed.s_per_px
+        now, own_px = time.monotonic(), max(cost.px, self.settings.small_px)
+        own_s = own_px * self.speed.s_per_px
         due = now + own_s * (_JOB_PATIENCE if job else _PATIENCE)
         ticket, future = Ticket(cost, due, now + deadline_s, job), Future[Any]()
         with self._changed:

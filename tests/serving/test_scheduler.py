@@ -66,6 +66,16 @@ def test_a_small_picture_overtakes_huge_ones_that_came_before():
     assert [f.result(30) for f in huge] == [f"huge{k}" for k in range(5)]
 
 
+def test_small_pictures_go_in_the_order_of_arrival_among_themselves():
+    rig = Rig()
+    rig.hold()
+    larger, _ = rig.submit("larger", 9)
+    smaller, _ = rig.submit("smaller", 1)
+    huge, _ = rig.submit("huge", 100)
+    assert larger.due < smaller.due < huge.due
+    rig.runtime.gate.set()
+
+
 def test_a_huge_picture_is_not_starved_by_small_ones():
     rig = Rig()
     _, huge = rig.submit("huge", 100)
