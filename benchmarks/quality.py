@@ -66,7 +66,7 @@ def _options() -> argparse.Namespace:
         "--peers", help="of the peers, those alone whose name has one of these, a,b"
     )
     parser.add_argument(
-        "--no-twice", action="store_true", help="without the x4 networks run twice at x8, the slowest"
+        "--no-twice", action="store_true", help="without the x4 networks run twice, the slowest"
     )
     parser.add_argument("--sheets", action="store_true", help="write the contact sheets too")
     return parser.parse_args()

@@ -139,8 +139,7 @@ class Base(nn.Module):
 def random_base(arch: str, seed: int, device: str = "cpu") -> Base:
     """A base of a known architecture with random weights, the same for the same seed and device.
 
-    SD2.1's are drawn on ``device``: 950 million numbers take a GPU no time, and a core a quarter of a
-    minute.
+    SD2.1's are drawn on ``device``: its 950 million numbers take a core a quarter of a minute.
 
     Raises:
         ModelError: no architecture of that name.
