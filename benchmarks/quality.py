@@ -38,7 +38,8 @@ def main() -> None:
     cases = load_cases(PROJECT_ROOT / "data" / "test", sides, options.photos)
     scorer = Scorer(outputs_dir() / "cache" / "quality")
     with tempfile.TemporaryDirectory() as scratch:
-        ours = our_methods(options.model, Path(scratch), ablation=not options.quick)
+        ablation = not (options.quick or options.no_ablation)
+        ours = our_methods(options.model, Path(scratch), ablation)
         rows = _rows(cases, scorer, ours.by_scale, options)
     facts = {
         "model": ours.signature,
@@ -68,6 +69,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--no-twice", action="store_true", help="without the x4 networks run twice, the slowest"
     )
+    parser.add_argument("--no-ablation", action="store_true", help="without other cascades of ours")
     parser.add_argument("--sheets", action="store_true", help="write the contact sheets too")
     return parser.parse_args()
 
