@@ -28,7 +28,7 @@ from tudsr.profile import PROJECT_ROOT
 RESULT = PROJECT_ROOT / "benchmarks" / "results" / "quality.json"
 PICTURE = PROJECT_ROOT / "docs" / "first-screen.webp"
 BEGIN, END = "<!-- quality: python -m benchmarks.readme -->", "<!-- /quality -->"
-PHOTOS = ("uku_bluebird", "lom_bridge_by_sander_klootwijk")
+PHOTOS = ("bud_singaporean-cityscape", "bud_tea-gardens")
 CROP_PX, GAP_PX = 240, 6
 # The peer to show is the best by this: no training here uses it, ours or theirs.
 JUDGE = "feat_effnet"
