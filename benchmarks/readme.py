@@ -41,7 +41,7 @@ COLUMNS = (
 LIMITS = """\
 *Same trunk as the training loss; lower is better in all columns but the first. Trained on 32
 photographs alone, clean and mildly damaged. It fails on faces, on text, and on heavy JPEG.
-`benchmarks/results/quality.md` has intervals, wins a photograph, the ablation and all metrics.
+`benchmarks/results/quality.md` has intervals, wins a photograph and all metrics.
 """
 
 
