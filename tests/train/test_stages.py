@@ -6,9 +6,8 @@ from tests.conftest import scene
 from tudsr.errors import TrainingError
 from tudsr.model.adapters import activate, add_adapter, load_adapter
 from tudsr.model.base import load_base, random_base
-from tudsr.model.losses import shift_error
+from tudsr.model.mesh import mesh_excess
 from tudsr.profile import load_profile
-from tudsr.profile.training import LossSettings, StageSettings
 from tudsr.train.adversarial import AdversarialStep
 from tudsr.train.chunks import chunk, enlarge, unchunk
 from tudsr.train.record import read_metrics
@@ -167,37 +166,18 @@ def test_learning_canary():
     assert last < 0.5 * first, (first, last)
 
 
-def test_training_on_shifts_makes_results_depend_less_on_where_the_lattice_lies():
-    def dependence(weight):
-        loss = SMOKE.stage1.loss.model_copy(update={"shift": weight, "l1_only_images": 10**6})
-        step = step_on(changed("stage1", loss=loss, lr=1e-2, ema=0.0))
-        # Frozen and random, the learned decoder would make most of it.
-        step.base.codec.learned.start_from_nothing()
-        lr, hr = pictures(4, 32), pictures(4, 32, 1)
-        for i in range(30):
-            losses = step.accumulate(lr, hr, 4 * i, 1.0)
-            step.apply(1.0)
-        assert ("loss_shift" in losses) == (weight > 0)
-        with torch.no_grad():
-            restored, moved = (
-                step.base.restore(torch.roll(lr, by, dims=(2, 3)), 200) for by in ((0, 0), (2, 2))
-            )
-        return float(shift_error(restored, moved, (2, 2), 8))
+def test_a_mesh_counts_by_its_weight():
+    hr = pictures(2, 32)
+    rows = torch.zeros(32)
+    rows[::4] = 0.1
+    meshed = hr + rows[:, None]
 
-    assert dependence(10.0) < 0.8 * dependence(0.0)
+    def total(weight):
+        loss = SMOKE.stage1.loss.model_copy(update={"mesh": weight})
+        found, losses = step_on(changed("stage1", loss=loss)).pixel_losses(meshed, hr)
+        assert ("loss_mesh" in losses) == (weight > 0)
+        return found
 
-
-def test_shifts_need_two_halves_and_chunks_of_their_own():
-    shifting = LossSettings(shift=1.0)
-    with pytest.raises(ValueError, match="no two halves"):
-        StageSettings(timestep=200, images=1, batch=3, loss=shifting)
-    with pytest.raises(ValueError, match="cannot shift pictures"):
-        StageSettings(
-            timestep=50,
-            images=1,
-            n=2,
-            batch=2,
-            accumulate=4,
-            whole_image_losses=True,
-            loss=shifting,
-        )
+    excess = mesh_excess(meshed, hr, 8)
+    assert excess > 0
+    torch.testing.assert_close(total(2.0) - total(0.0), 2 * excess)

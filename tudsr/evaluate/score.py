@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.progress import track
 
+from tudsr.evaluate.mesh import mesh
 from tudsr.evaluate.metrics import delta_e, psnr_y, ssim_y
 from tudsr.evaluate.niqe import niqe
 from tudsr.evaluate.perceptual import Perceptual
@@ -26,7 +27,7 @@ Enlarge = Callable[[Pixels, int], Pixels]
 TileLines = Callable[[int, int, int], tuple[Sequence[int], Sequence[int]]]
 
 # Metrics of which less is better; of the others, more.
-LOWER_IS_BETTER = ("lpips", "dists", "niqe", "delta_e", "seam_ratio")
+LOWER_IS_BETTER = ("lpips", "dists", "niqe", "delta_e", "mesh", "seam_ratio")
 
 
 class ImageScore(BaseModel):
@@ -137,6 +138,7 @@ def _measure(
         **perceptual.distances(pair.hr, result),
         "niqe": niqe(result),
         "delta_e": delta_e(result, pair.hr),
+        "mesh": mesh(result, pair.hr),
     }
     ratio = _seam_ratio(result, pair, method)
     values |= {} if ratio is None else {"seam_ratio": ratio}

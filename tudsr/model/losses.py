@@ -142,18 +142,6 @@ def lattice_error(images: Tensor, references: Tensor, period_px: int) -> Tensor:
     return (pattern - pattern.mean(dim=(3, 5), keepdim=True)).abs().mean()
 
 
-def shift_error(images: Tensor, shifted: Tensor, offset: tuple[int, int], border_px: int) -> Tensor:
-    """What changes when the codec's lattice lies elsewhere on a picture; a scalar >= 0.
-
-    A mesh moves with the lattice, true detail stays. ``shifted`` was made from the same picture
-    rolled by ``offset`` (down, right); both (B, 3, H, W). Rolling wraps around: ``border_px`` at
-    each edge are left out. Ours.
-    """
-    back = torch.roll(shifted, (-offset[0], -offset[1]), dims=(2, 3))
-    inner = slice(border_px, -border_px)
-    return (images - back)[..., inner, inner].abs().mean()
-
-
 def bce(logit_maps: Sequence[Tensor], target: float) -> Tensor:
     """Mean over levels of binary cross-entropy against a soft label (paper, Eq. 6-8).
 

@@ -36,6 +36,12 @@ class GateSettings(Section):
         default=1.0, description="largest mean PSNR-Y loss to bicubic, dB"
     )
     max_seam_ratio: float = Field(default=1.05, gt=0, description="largest mean seam ratio")
+    max_mesh: float = Field(
+        default=0.1,
+        ge=0,
+        description="largest mean of the spectrum's peaks on the codec's lattice that the original "
+        "does not have; beyond it a mesh is plain to see",
+    )
     metric_trunk: Literal["hed_vgg16", "vgg16", "random"] = Field(default="hed_vgg16")
     metric_trunk_path: str | None = Field(default=None, description="weights file for trunk vgg16")
     dists: bool = Field(default=True, description="measure DISTS too; doubles the scoring time")

@@ -105,11 +105,11 @@ class LossSettings(Section):
         ge=0,
         description="weight of the error that repeats with the codec's period (ours)",
     )
-    shift: float = Field(
+    mesh: float = Field(
         default=0.0,
         ge=0,
-        description="weight of what changes when the codec's lattice lies elsewhere on the "
-        "picture; above 0, half of each micro-batch is the other half, shifted (ours)",
+        description="weight of peaks in the spectrum at the codec's lattice that the original "
+        "does not have (ours)",
     )
     real_target: Unit = Field(
         default=0.8, description="soft label of real images, also the generator's"
@@ -184,12 +184,6 @@ class StageSettings(Section):
                 f"whole_image_losses takes whole pictures, and accumulate {self.accumulate} is no "
                 f"multiple of their {self.n**2} chunks (n {self.n}): set accumulate to {self.n**2}"
             )
-        if self.whole_image_losses and self.loss.shift:
-            raise ValueError(
-                f"whole_image_losses cannot shift pictures (loss.shift {self.loss.shift}): set "
-                "one of them to its default"
-            )
-        _check_halves(self.batch, self.loss.shift)
         return self
 
 
@@ -214,11 +208,11 @@ class FinishSettings(Section):
     lattice: float = Field(
         default=30.0, ge=0, description="weight of the error that repeats with the codec's period"
     )
-    shift: float = Field(
+    mesh: float = Field(
         default=0.0,
         ge=0,
-        description="weight of what changes when the codec's lattice lies elsewhere on the "
-        "picture; above 0, half of each batch is the other half, shifted (ours)",
+        description="weight of peaks in the spectrum at the codec's lattice that the original "
+        "does not have (ours)",
     )
     window_px: int | None = Field(
         default=None,
@@ -227,16 +221,6 @@ class FinishSettings(Section):
         "the whole crop. The trunk is most of the work",
     )
     checkpoint_every: int = Field(default=2000, ge=1)
-
-    @model_validator(mode="after")
-    def _a_shifted_batch_has_two_halves(self) -> Self:
-        _check_halves(self.batch, self.shift)
-        return self
-
-
-def _check_halves(batch: int, shift: float) -> None:
-    if shift and batch % 2:
-        raise ValueError(f"batch {batch} has no two halves to shift: set an even number")
 
 
 class PretrainSettings(Section):

@@ -16,6 +16,7 @@ _COLUMNS = (
     ("ssim_y", "SSIM-Y ↑", 4),
     ("dists", "DISTS ↓", 4),
     ("niqe", "NIQE ↓", 2),
+    ("mesh", "mesh ↓", 3),
     ("seam_ratio", "seam ratio ↓", 3),
 )
 

@@ -76,6 +76,9 @@ def decide(
             _at_least("perceptual gain", scale, gain, settings.min_perceptual_gain, perceptual),
             _at_most("PSNR-Y loss to bicubic", scale, loss, settings.max_psnr_loss_db, " dB"),
         ]
+        if model.column("mesh", scale):
+            mesh = model.mean("mesh", scale)
+            rules.append(_at_most("mesh", scale, mesh, settings.max_mesh, ""))
         if model.column("seam_ratio", scale):
             seams = model.mean("seam_ratio", scale)
             rules.append(_at_most("seam ratio", scale, seams, settings.max_seam_ratio, ""))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers.training_utils import EMAModel
@@ -14,13 +13,13 @@ from torch.nn.utils.parametrize import is_parametrized
 from tudsr.model.adapters import adapter_parameters
 from tudsr.model.base import Base
 from tudsr.model.critic import Critic
-from tudsr.model.losses import Dists, bce, lattice_error, shift_error, sobel, staged_trunk
+from tudsr.model.losses import Dists, bce, lattice_error, sobel, staged_trunk
+from tudsr.model.mesh import MESH_PERIODS, mesh_excess
 from tudsr.model.precision import at_least_single
 from tudsr.profile import RuntimeSettings, StageSettings
 from tudsr.train.checkpoint import load_optimizer_tensors, optimizer_tensors
 from tudsr.train.device import autocast
 from tudsr.train.ranks import sum_gradients
-from tudsr.train.shifts import draw_offset, half_shifted
 
 
 class AdversarialStep:
@@ -49,13 +48,7 @@ class AdversarialStep:
     def accumulate(
         self, lr: Tensor, hr: Tensor, images_seen: int, share: float
     ) -> dict[str, Tensor]:
-        """Add ``share`` of this micro-batch's gradients; (B, 3, R, R) images in [0, 1].
-
-        With the loss ``shift``, the second half of B is the first one, shifted.
-        """
-        if self.settings.loss.shift:
-            offset = self._offset(images_seen)
-            lr, hr = half_shifted(lr, offset), half_shifted(hr, offset)
+        """Add ``share`` of this micro-batch's gradients; (B, 3, R, R) images in [0, 1]."""
         rng = torch.Generator().manual_seed(images_seen)
         return self.backward(self.restored(lr, rng), hr, images_seen, share, rng)
 
@@ -80,15 +73,13 @@ class AdversarialStep:
         self, restored: Tensor, hr: Tensor, images_seen: int, rng: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor], list[Tensor], list[Tensor]]:
         """L_G (paper, Eq. 9), its terms, and the critic's features of result and truth."""
-        total, losses = self.pixel_losses(restored, hr, images_seen)
+        total, losses = self.pixel_losses(restored, hr)
         if images_seen < self.settings.loss.l1_only_images:
             return total, losses, [], []
         term, more, fakes, reals = self._perceptual_and_gan(restored, hr, rng)
         return total + term, losses | more, fakes, reals
 
-    def pixel_losses(
-        self, restored: Tensor, hr: Tensor, images_seen: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def pixel_losses(self, restored: Tensor, hr: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted terms that need no network, and their figures."""
         weights = self.settings.loss
         l1 = F.l1_loss(restored, hr)
@@ -96,11 +87,9 @@ class AdversarialStep:
         if weights.lattice:
             lattice = lattice_error(restored, hr, self.base.codec.factor)
             total, losses["loss_lattice"] = total + weights.lattice * lattice, lattice.detach()
-        if weights.shift:
-            plain, shifted = restored.chunk(2)
-            border_px = 4 * self.base.codec.factor
-            shift = shift_error(plain, shifted, self._offset(images_seen), border_px)
-            total, losses["loss_shift"] = total + weights.shift * shift, shift.detach()
+        if weights.mesh:
+            mesh = mesh_excess(restored, hr, MESH_PERIODS * self.base.codec.factor)
+            total, losses["loss_mesh"] = total + weights.mesh * mesh, mesh.detach()
         return total, losses
 
     def turns(self, rng: torch.Generator) -> tuple[bool, bool, float]:
@@ -167,9 +156,6 @@ class AdversarialStep:
         self.ema.optimization_step = int(tensors["ema_step"])
         load_optimizer_tensors("adamw", self.optimizer, tensors)
         load_optimizer_tensors("critic", self.critic_optimizer, tensors)
-
-    def _offset(self, images_seen: int) -> tuple[int, int]:
-        return draw_offset(self.base.codec.factor, np.random.default_rng((6, images_seen)))
 
     def _perceptual_and_gan(
         self, restored: Tensor, hr: Tensor, rng: torch.Generator

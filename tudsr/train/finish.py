@@ -21,9 +21,9 @@ from tudsr.model.losses import (
     Dists,
     feature_distance,
     lattice_error,
-    shift_error,
     staged_trunk,
 )
+from tudsr.model.mesh import MESH_PERIODS, mesh_excess
 from tudsr.profile import Profile
 from tudsr.train.base_weights import BaseWeights
 from tudsr.train.checkpoint import training_inputs
@@ -33,7 +33,6 @@ from tudsr.train.loop import Plan, train
 from tudsr.train.pairs import TrainingPairs
 from tudsr.train.ranks import join
 from tudsr.train.record import Recorder
-from tudsr.train.shifts import draw_offset, half_shifted
 
 
 def finish_base(
@@ -113,7 +112,7 @@ class FinishingTask(BaseWeights):
         settings = profile.pretrain.finish
         super().__init__(base, profile.pretrain, lr=settings.lr)
         self.profile, self.weights = profile, settings
-        self.unit, self.group = 2 if settings.shift else 1, settings.batch
+        self.unit, self.group = 1, settings.batch
         self.device = base.prompt.device
         loss = profile.stage1.loss
         self.trunk = staged_trunk(loss.trunk, loss.trunk_path, self.device)
@@ -127,13 +126,9 @@ class FinishingTask(BaseWeights):
         if hr.shape[-1] > lr.shape[-1]:
             lr, hr = self._one_chunk(lr, hr, rng)
             t = self.profile.stage2.timestep
-        offset = (0, 0)
-        if self.weights.shift:
-            offset = draw_offset(self.base.codec.factor, rng)
-            lr, hr = half_shifted(lr, offset), half_shifted(hr, offset)
         with autocast(self.device, self.profile.runtime):
             restored = self.base.restore(lr, t)
-        total, losses = self._losses(restored.float(), hr, offset, rng)
+        total, losses = self._losses(restored.float(), hr, rng)
         self.descend(total, rate)
         return self.told({**losses, "loss_total": total})
 
@@ -147,7 +142,7 @@ class FinishingTask(BaseWeights):
         return chunk(enlarge(middle, n), r_px)[which], chunk(hr, r_px)[which]
 
     def _losses(
-        self, restored: Tensor, hr: Tensor, offset: tuple[int, int], rng: np.random.Generator
+        self, restored: Tensor, hr: Tensor, rng: np.random.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         factor = self.base.codec.factor
         terms = {
@@ -155,9 +150,8 @@ class FinishingTask(BaseWeights):
             "lattice": lattice_error(restored, hr, factor),
             **self._perceptual(*self._window(restored, hr, rng)),
         }
-        if self.weights.shift:
-            plain, shifted = restored.chunk(2)
-            terms["shift"] = shift_error(plain, shifted, offset, 4 * factor)
+        if self.weights.mesh:
+            terms["mesh"] = mesh_excess(restored, hr, MESH_PERIODS * factor)
         total = torch.stack([getattr(self.weights, n) * term for n, term in terms.items()]).sum()
         return total, {f"loss_{name}": term.detach() for name, term in terms.items()}
 

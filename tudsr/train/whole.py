@@ -55,7 +55,7 @@ def _backward(
     rng: torch.Generator,
 ) -> dict[str, Tensor]:
     """As ``step.backward`` into a leaf, whatever has a trunk window by window."""
-    total, losses = step.pixel_losses(*pictures, images_seen)
+    total, losses = step.pixel_losses(*pictures)
     (total * share).backward()
     total, weights = total.detach(), step.settings.loss
     if images_seen >= weights.l1_only_images:
