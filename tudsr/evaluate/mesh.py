@@ -20,6 +20,6 @@ def mesh(result: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
     """
     if min(result.shape[:2]) < 4 * _PERIOD_PX:
         return 0.0
-    pictures = (torch.from_numpy(p.transpose(2, 0, 1).copy())[None] for p in (result, reference))
+    ours, true = (torch.from_numpy(p.transpose(2, 0, 1).copy())[None] for p in (result, reference))
     with torch.inference_mode():
-        return float(mesh_excess(*pictures, _PERIOD_PX))
+        return float(mesh_excess(ours, true, _PERIOD_PX))
