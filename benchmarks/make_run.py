@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from zenml.models import StepRunResponse
 
 RESULTS = PROJECT_ROOT / "benchmarks" / "results"
-METRICS = {"psnr_y": "PSNR-Y, dB", "ssim_y": "SSIM", "lpips_hed": "lpips_hed", "niqe": "NIQE"}
+# Heading and digits.
+METRICS = {
+    "psnr_y": ("PSNR-Y, dB", 2),
+    "ssim_y": ("SSIM", 4),
+    "lpips_hed": ("lpips_hed", 4),
+    "niqe": ("NIQE", 2),
+}
 
 
 def main() -> None:
@@ -56,10 +62,11 @@ def _means(table: ScoreTable) -> dict[str, dict[str, float]]:
 
 
 def _table(means: dict[str, Any]) -> str:
-    lines = [f"| | | {' | '.join(METRICS.values())} |", "| --- | --- |" + " --: |" * len(METRICS)]
+    headings = " | ".join(heading for heading, _ in METRICS.values())
+    lines = [f"| | | {headings} |", "| --- | --- |" + " --: |" * len(METRICS)]
     for scale in ("x4", "x8"):
         for method, by_scale in means.items():
-            cells = [f"{by_scale[scale][m]:.4g}" for m in METRICS]
+            cells = [f"{by_scale[scale][m]:.{digits}f}" for m, (_, digits) in METRICS.items()]
             lines.append(f"| {scale} | {method} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
