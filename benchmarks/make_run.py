@@ -44,7 +44,9 @@ def main() -> None:
     means["TUDSR, `make run`"] = verdict["means"]["model"]
     if shipped := verdict["means"].get("champion"):
         means["TUDSR, as it ships"] = shipped
-    told = {"machine": machine_name(), "steps_s": _step_seconds(), "means": means}
+    images = [profile.stage1.images, profile.stage2.images]
+    told = {"machine": machine_name(), "stage_images": images, "steps_s": _step_seconds()}
+    told["means"] = means
     write_json(RESULTS / "make-run.json", {**told, "gains": verdict["gains"]})
     write_text(RESULTS / "make-run.md", _table(means))
     print((RESULTS / "make-run.md").read_text("utf-8"))

@@ -94,7 +94,8 @@ class Scorer:
                 shown = np.ascontiguousarray(result[window])
                 distances = self._perceptual.distances(hr, shown)
                 others = {"ssim_y": ssim_y(shown, hr), "delta_e": delta_e(shown, hr)}
-                others["mesh"] = mesh(shown, hr)
+                excess = mesh(shown, hr)
+                others |= {} if excess is None else {"mesh": excess}
                 distances["feat_effnet"] = self._effnet(hr, shown)
                 seen[name].append({**others, **distances})
         for name, rows in seen.items():

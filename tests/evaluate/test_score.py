@@ -5,6 +5,7 @@ import pytest
 
 from tests.conftest import scene
 from tudsr.errors import GateClosedError
+from tudsr.evaluate.mesh import mesh
 from tudsr.evaluate.perceptual import Perceptual
 from tudsr.evaluate.score import (
     ImageScore,
@@ -41,6 +42,15 @@ def test_the_truth_beats_bicubic_on_everything_with_a_reference(pairs):
     assert best["mesh"] == 0
     assert "seam_ratio" not in cubic
     assert made["bicubic"].pictures[0].shape == (128, 128, 3)
+
+
+def test_a_mesh_is_told_only_where_there_is_room_for_it():
+    small, large = (np.full((side, side, 3), 0.5, np.float32) for side in (63, 64))
+    assert mesh(small, small) is None
+    assert mesh(large, large) == 0
+    dotted = large.copy()
+    dotted[::4, ::4] = 0.6
+    assert (mesh(dotted, large) or 0) > 0.1
 
 
 def test_results_are_rounded_as_a_viewer_gets_them(pairs):

@@ -30,7 +30,7 @@ def test_a_mesh_is_an_excess_and_grows_with_its_strength(photo):
     found = [float(mesh_excess(photo + mesh(photo, g), photo, 8)) for g in (0.0, 1.0, 2.0, 4.0)]
     assert found[0] == 0
     assert found[0] < found[1] < found[2] < found[3]
-    # four of the 63 frequencies at each of three sides are a period of 4's
+    # only 15 of the 63 frequencies have a period of 4
     assert found[3] > 0.1
 
 

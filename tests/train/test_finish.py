@@ -100,12 +100,18 @@ def test_stopped_and_resumed_it_ends_where_an_undisturbed_run_does(photos, start
     assert load_base_folder(again).info["finishing"]["settings"]["images"] == 16
 
 
-def test_training_against_a_mesh_is_told(photos):
-    settings = profile(mesh=1.0)
-    task = FinishingTask(random_base("smoke", 0), settings)
-    data = EitherStage(settings, photos)
-    batch = {k: torch.stack([data[i][k] for i in range(4)]) for k in ("lr", "hr")}
-    assert "loss_mesh" in task.update(batch, 0, 1.0)
+def test_a_mesh_counts_by_its_weight(photos):
+    def losses(weight: float) -> dict[str, torch.Tensor]:
+        settings = profile(mesh=weight)
+        data = EitherStage(settings, photos)
+        batch = {k: torch.stack([data[i][k] for i in range(4)]) for k in ("lr", "hr")}
+        return FinishingTask(random_base("smoke", 0), settings).update(batch, 0, 1.0)
+
+    without, against = losses(0.0), losses(2.0)
+    assert "loss_mesh" not in without
+    assert against["loss_mesh"] > 0
+    added = against["loss_total"] - without["loss_total"]
+    torch.testing.assert_close(added, 2 * against["loss_mesh"], rtol=1e-3, atol=1e-5)
 
 
 def test_pretraining_ends_with_it_when_the_profile_asks(photos, tmp_path):

@@ -138,10 +138,9 @@ def _measure(
         **perceptual.distances(pair.hr, result),
         "niqe": niqe(result),
         "delta_e": delta_e(result, pair.hr),
-        "mesh": mesh(result, pair.hr),
     }
-    ratio = _seam_ratio(result, pair, method)
-    values |= {} if ratio is None else {"seam_ratio": ratio}
+    others = {"mesh": mesh(result, pair.hr), "seam_ratio": _seam_ratio(result, pair, method)}
+    values |= {name: value for name, value in others.items() if value is not None}
     return values
 
 

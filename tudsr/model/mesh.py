@@ -17,7 +17,7 @@ MESH_PERIODS = 2
 # Windows are so many periods wide, a peak is a cell of as many bins with a lattice frequency in
 # its middle: the peak's nearest bins are held against those around them.
 _PERIODS = 8
-_LEAST_PERIODS = 4
+LEAST_PERIODS = 4
 # Peaks of this many times their surroundings are in photographs too.
 _NATURAL = 2.0
 # Noise of half a grey level is not seen.
@@ -29,8 +29,8 @@ def mesh_excess(images: Tensor, references: Tensor, period_px: int) -> Tensor:
 
     At each frequency whose period divides ``period_px`` (along both axes), the power there over the
     power around it, as a natural logarithm; what is beyond the reference's own and beyond 2 counts,
-    on average over frequencies, channels and pictures. Detail that is merely wrong has no peaks,
-    and neither has what is merely soft. Both (B, 3, H, W) in [0, 1]. Ours.
+    on average over frequencies, channels and pictures. Noise and interpolation hardly count; a box
+    filter does, whose spectrum has holes. Both (B, 3, H, W) in [0, 1]. Ours.
 
     Raises:
         SettingsError: pictures less than four periods wide or high.
@@ -48,11 +48,11 @@ def lattice_peaks(images: Tensor, period_px: int) -> Tensor:
         SettingsError: as ``mesh_excess``.
     """
     count = min(_PERIODS, *(side // period_px for side in images.shape[2:]))
-    if count < _LEAST_PERIODS:
+    if count < LEAST_PERIODS:
         height, width = images.shape[2:]
         raise SettingsError(
             f"a mesh of {period_px} pixels cannot be told in pictures of {width} x {height}: they "
-            f"need {_LEAST_PERIODS * period_px} each way. Set the weight `mesh` to 0 or a larger "
+            f"need {LEAST_PERIODS * period_px} each way. Set the weight `mesh` to 0 or a larger "
             "base.r_px"
         )
     power = _power(at_least_single(images), count * period_px)
