@@ -68,6 +68,16 @@ def test_its_gradient_takes_a_mesh_away(photo):
     assert float(mesh_excess(seen, photo, 8).detach()) < 0.2 * before
 
 
+def test_a_loss_after_a_metric_has_its_gradient(photo):
+    # a tensor kept from inference mode would be refused by autograd; no other test has this size
+    crop = photo[..., :40, :40]
+    with torch.inference_mode():
+        mesh_excess(crop, crop, 8)
+    seen = (crop + mesh(crop, 8.0)).requires_grad_()
+    mesh_excess(seen, crop, 8).backward()
+    assert seen.grad is not None and bool(seen.grad.any())
+
+
 def test_pictures_without_room_for_four_periods_are_refused():
     with pytest.raises(SettingsError, match="they need 32 each way"):
         mesh_excess(torch.zeros(1, 3, 24, 64), torch.zeros(1, 3, 24, 64), 8)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -59,10 +57,10 @@ def lattice_peaks(images: Tensor, period_px: int) -> Tensor:
     cells = power.roll((count // 2, count // 2), dims=(2, 3))
     cells = cells.unflatten(3, (period_px, count)).unflatten(2, (period_px, count))
     cells = cells.transpose(3, 4).flatten(2, 3).flatten(3)[:, :, 1:]  # without the mean's own
-    core, ring = _core_and_ring(count)
+    core, ring = _core_and_ring(count, cells.device)
     # A peak is to be lowered, not what is around it raised: no gradient goes there.
-    around = cells[..., ring.to(cells.device)].log().mean(3).detach()
-    return cells[..., core.to(cells.device)].mean(3).log() - around
+    around = cells[..., ring].log().mean(3).detach()
+    return cells[..., core].mean(3).log() - around
 
 
 def _power(images: Tensor, window: int) -> Tensor:
@@ -75,9 +73,8 @@ def _power(images: Tensor, window: int) -> Tensor:
     return power + _UNSEEN * weight.square().sum()
 
 
-@lru_cache(maxsize=4)
-def _core_and_ring(count: int) -> tuple[Tensor, Tensor]:
+def _core_and_ring(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Which of a cell's bins are the peak's and which around it: at 1 and from 3 bins on, or 2."""
-    away = (torch.arange(count) - count // 2).abs()
+    away = (torch.arange(count, device=device) - count // 2).abs()
     distance = torch.maximum(away[:, None], away[None]).flatten()
     return distance <= 1, distance >= min(3, count // 2)
