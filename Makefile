@@ -36,7 +36,7 @@ data: setup
 	zenml init
 
 test: setup data lint
-	OMP_NUM_THREADS=1 pytest -n 2 --dist loadscope
+	OMP_NUM_THREADS=1 pytest -n 2 --dist loadscope --durations 15
 
 # Kubeflow without a cluster (docs/kubeflow.md); `make test` runs all three.
 kubeflow-unit: setup data

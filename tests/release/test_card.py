@@ -56,6 +56,11 @@ def test_limits_licence_and_purpose_are_named():
     assert provenance().created not in text
 
 
+def test_the_mesh_is_explained_where_it_was_measured():
+    assert "at 0.1 a dotted pattern" not in card()
+    assert "at 0.1 a dotted pattern" in card(means={"model": {"x4": {"mesh": 0.02}}})
+
+
 def test_a_metric_that_is_missing_on_one_side_is_a_dash():
     means = {"model": {"x4": {"seam_ratio": 1.01}}, "bicubic": {"x4": {"psnr_y": 27.0}}}
     measured = tables(card(means=means))[1]
