@@ -65,8 +65,9 @@ GPU_PARTS = (
 )
 _SMALL = ("--device", "cpu", "--arch", "sd21-eighth", "--r-px", "64", "--lr", "1e-3")
 _SMALL += ("--updates", "40", "--precision", "fp32", "bf16")
+_COUNTED = ("looped", "whole-image losses", "native", "--tag", "counted")
 CPU_PARTS = (
-    Part("memory", "benchmarks.looped_chunk", ("--runs", "0", "--n", "1", "2", "4")),
+    Part("memory", "benchmarks.looped_chunk", ("--n", "1", "2", "4", "--kind", *_COUNTED)),
     Part(
         "stages",
         "benchmarks.sd21_stages",

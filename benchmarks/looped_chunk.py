@@ -3,9 +3,10 @@
     python -m benchmarks.looped_chunk [--arch sd21] [--device meta|cpu|cuda] [--r-px 512]
 
 On meta tensors (the default) the true architecture runs without weights or time, in fp32, and every
-live tensor is counted exactly; attention is counted as flash attention keeps it. On the CPU the
-same count, and times, in bf16; on a GPU the allocator's own peak and times. Native training is the
-same step on the un-cut N·R picture. The loss trunk is VGG16's architecture, and so is the critic's
+live tensor is counted exactly; attention is counted as flash attention keeps it. So are the
+operations of all matrix products, which bound T2 where they fill the device. On the CPU the same
+peak, and times, in bf16; on a GPU the allocator's own peak and times. Native training is the same
+step on the un-cut N·R picture. The loss trunk is VGG16's architecture, and so is the critic's
 but for the kind that names DINOv3-ViT-B/16. Writes
 benchmarks/results/looped-chunk-DEVICE-ARCH[-TAG].{json,md}.
 """
@@ -17,6 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -25,6 +27,7 @@ from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from benchmarks.live_memory import LiveMemory, attention_without_scores
 from benchmarks.machine import machine_name
+from benchmarks.operations import Operations
 from tudsr.images.atomic import write_json, write_text
 from tudsr.model.adapters import activate, add_adapter
 from tudsr.model.base import Base, random_base
@@ -35,6 +38,7 @@ from tudsr.train.stages import STAGE1, STAGE2, StageTwo
 
 RESULTS = PROJECT_ROOT / "benchmarks" / "results"
 MIB = 2**20
+Step = Callable[..., Any]
 VIT = "whole-image losses, ViT critic"
 VIT_B: dict[str, Any] = {
     "hidden_size": 768,
@@ -83,21 +87,21 @@ def _write(given: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
 
 def measure(arch: str, device: str, r_px: int, n: int, kind: str, runs: int = 0) -> dict[str, Any]:
     """Peak MiB of one optimizer step on one picture, and its seconds where time passes."""
-    if device == "meta":
-        with attention_without_scores():
-            return _measure(_shapes(arch), device, r_px, n, kind)
-    return _measure(random_base(arch, 0, device), device, r_px, n, kind, runs)
-
-
-def _measure(
-    base: Base, device: str, r_px: int, n: int, kind: str, runs: int = 0
-) -> dict[str, Any]:
+    meta = device == "meta"
+    base = _shapes(arch) if meta else random_base(arch, 0, device)
     if kind.endswith("checkpointed"):
         base.checkpoint_gradients()
     task = stage_two(base, r_px, n, kind.startswith("whole-image"), kind == VIT)
     step = _native(task) if kind == "native" else task.update
     batch = {k: torch.rand(1, 3, s, s).to(device) for k, s in (("lr", r_px), ("hr", n * r_px))}
     row: dict[str, Any] = {"n": n, "kind": kind}
+    with attention_without_scores() if meta else nullcontext():
+        row |= _cost(step, batch, device, 0 if meta else runs)
+    return row | {"tflop": _tflop(step, batch)} if meta else row
+
+
+def _cost(step: Step, batch: dict[str, Any], device: str, runs: int) -> dict[str, Any]:
+    row: dict[str, Any] = {}
     try:
         step(batch, 0, 1.0)  # the optimizers' moments exist from here on
         row["peak_mib"] = _peak_mib(step, batch, device)
@@ -158,7 +162,7 @@ def _shapes(arch: str) -> Base:
     return Base(codec, unet, scheduler, prompt).eval().requires_grad_(False)
 
 
-def _native(task: StageTwo) -> Callable[..., Any]:
+def _native(task: StageTwo) -> Step:
     """The same losses and steps on the un-cut picture: what one would do with the memory for it."""
 
     def update(batch: dict[str, torch.Tensor], images_seen: int, rate: float) -> None:
@@ -169,7 +173,15 @@ def _native(task: StageTwo) -> Callable[..., Any]:
     return update
 
 
-def _peak_mib(step: Callable[..., Any], batch: dict[str, Any], device: str) -> float:
+def _tflop(step: Step, batch: dict[str, Any]) -> float:
+    """Of one optimizer step's products of matrices; attention by its plain form, without what a
+    flash kernel computes twice."""
+    with Operations() as counted:
+        step(batch, 1, 1.0)
+    return counted.total / 1e12
+
+
+def _peak_mib(step: Step, batch: dict[str, Any], device: str) -> float:
     if device == "cuda":
         torch.cuda.synchronize()
         before = torch.cuda.memory_allocated()
@@ -182,7 +194,7 @@ def _peak_mib(step: Callable[..., Any], batch: dict[str, Any], device: str) -> f
     return live.peak_bytes / MIB
 
 
-def _seconds(step: Callable[..., Any], batch: dict[str, Any], device: str) -> float:
+def _seconds(step: Step, batch: dict[str, Any], device: str) -> float:
     started = time.perf_counter()
     step(batch, 2, 1.0)
     if device == "cuda":
@@ -191,10 +203,11 @@ def _seconds(step: Callable[..., Any], batch: dict[str, Any], device: str) -> fl
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Peaks and times, and both as ratios to native training at the same N."""
+    """Peaks and times or operations, each with its ratio to native training at the same N."""
     native = {row["n"]: row for row in rows if row["kind"] == "native"}
+    work = "TFLOP" if any("tflop" in row for row in rows) else "seconds"
     lines = [
-        "| N | kind | peak of live tensors, MiB | to native | seconds a step | to native |",
+        f"| N | kind | peak of live tensors, MiB | to native | {work} a step | to native |",
         "| --: | --- | --: | --: | --: | --: |",
     ]
     for row in rows:
@@ -203,13 +216,20 @@ def table(rows: list[dict[str, Any]]) -> str:
             continue
         peer = _whole(native.get(row["n"]))
         memory = f"{row['peak_mib'] / peer['peak_mib']:.3f}" if peer else "not run"
-        seconds, ratio = "", ""
-        if "seconds" in row:
-            seconds = f"{statistics.median(row['seconds']):.2f}"
-            ratio = _time_ratio(row["seconds"], peer["seconds"]) if peer else "not run"
-        cells = (row["n"], row["kind"], f"{row['peak_mib']:.0f}", memory, seconds, ratio)
+        cells = (row["n"], row["kind"], f"{row['peak_mib']:.0f}", memory, *_work(row, peer))
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _work(row: dict[str, Any], peer: dict[str, Any] | None) -> tuple[str, str]:
+    """Operations or seconds of a step, and their ratio to native."""
+    if "tflop" in row:
+        ratio = f"{row['tflop'] / peer['tflop']:.2f}" if peer else "not run"
+        return f"{row['tflop']:.1f}", ratio
+    if "seconds" not in row:
+        return "", ""
+    ratio = _time_ratio(row["seconds"], peer["seconds"]) if peer else "not run"
+    return f"{statistics.median(row['seconds']):.2f}", ratio
 
 
 def _whole(row: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -1,11 +1,13 @@
 """The Serving goals: our endpoint beside a stock BentoML service of the same model.
 
-    python -m benchmarks.serving [--seconds 90] [--model BUNDLE]
+    python -m benchmarks.serving [--rounds 5] [--seconds 40] [--model BUNDLE]
 
-Each service runs alone, in turn, on the same arrivals. Four phases a service: cold start, each
-picture alone, saturation (closed loop), then open-loop Poisson load at 70 % and at three times our
-saturation. Then what encoding costs. Without --model a bundle of random weights is made: load does
-not depend on what the weights are. About 9 minutes at 90 seconds a phase. Writes
+Each service runs alone, in turn. After its cold start come rounds of three phases: saturation
+(closed loop), then open-loop Poisson load at 70 % and at three times of what that round's
+saturation was, arrivals drawn anew. Our figures are medians over the rounds; a machine that is
+slower for a minute spoils one of them. Stock gets one round, on the first one's arrivals: what it
+cannot answer keeps it busy for minutes. Then what encoding costs. Without --model a bundle of
+random weights is made: load does not depend on what the weights are. About 11 minutes. Writes
 benchmarks/results/serving.{json,md}.
 """
 
@@ -27,7 +29,6 @@ from PIL import Image
 
 from benchmarks.load import (
     Hit,
-    Shot,
     Target,
     alone_s,
     fire,
@@ -54,14 +55,15 @@ _REFUSED = (429, 503)
 def main() -> None:
     """Run both services and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=90, help="of each load phase")
+    parser.add_argument("--rounds", type=int, default=5, help="of ours")
+    parser.add_argument("--seconds", type=float, default=40, help="of the load at 70 %%")
     parser.add_argument("--model", type=Path, help="a bundle's folder")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         bundle = given.model or random_bundle(work, tile_px=256, overlap_px=32)
-        ours, shots = _ours(bundle, work, given.seconds)
-        stock = _stock(bundle, work, shots, ours["saturation_per_s"], given.seconds)
+        ours = _ours(bundle, work, given.rounds, given.seconds)
+        stock = _stock(bundle, work, ours["rounds"][0]["saturation_per_s"], given.seconds)
     told: dict[str, Any] = {"machine": machine_name(), "seconds": given.seconds}
     told |= {"sides_px": list(SIDES.values()), "scale": SCALE, "ours": ours, "stock": stock}
     told |= {"encode_s": _encode_seconds(), "goals": _goals(ours, stock)}
@@ -74,7 +76,7 @@ def _say(what: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
 
 
-def _ours(bundle: Path, work: Path, seconds: float) -> tuple[dict[str, Any], list[Shot]]:
+def _ours(bundle: Path, work: Path, rounds: int, seconds: float) -> dict[str, Any]:
     command = [sys.executable, "-m", "tudsr", "serve", "--model", str(bundle)]
     environment = {"TUDSR_SERVE_STATE": str(work / "state"), "TUDSR_SERVE_MAX_WAIT_S": "5"}
     start = time.monotonic()
@@ -82,19 +84,36 @@ def _ours(bundle: Path, work: Path, seconds: float) -> tuple[dict[str, Any], lis
         told: dict[str, Any] = {"cold_start_s": time.monotonic() - start}
         target = Target(f"{server.url}/v1/upscale?scale={SCALE}", _bodies(), form=False)
         _say(f"ours is up after {told['cold_start_s']:.0f} s")
-        told |= _calm(target, seconds)
-        _say(f"ours: {told['saturation_per_s']:.2f} a second at saturation")
-        shots = poisson(LOAD * told["saturation_per_s"], seconds, list(SIDES), seed=1)
-        told["at_70"] = _under_load(fire(target, shots))
-        told["occupied_s"] = _occupied_s(told["alone_s"], told["saturation_per_s"])
-        ideal = ideal_latencies(shots, told["occupied_s"])
-        _say("ours: three times that")
-        told["ideal_at_70"] = {"p50_s": percentile(ideal, 50), "p99_s": percentile(ideal, 99)}
+        told["alone_s"] = alone_s(target, list(SIDES), 5)
+        _round(target, told["alone_s"], seconds, 0)  # its sizes and batches are compiled here
         before = _memory(server.url)
-        told["at_300"] = _overload(target, told["saturation_per_s"], seconds)
+        told["rounds"] = []
+        for k in range(rounds):
+            told["rounds"].append(_round(target, told["alone_s"], seconds, k + 1))
+            _say(f"ours, round {k + 1}: tail {told['rounds'][-1]['tail']:.2f} x the ideal queue's")
         told["memory_growth"] = _memory(server.url) / before - 1
         told["around_model"] = _around_model(server.url)
-    return told, shots
+    return told
+
+
+def _round(
+    target: Target, alone: dict[str, float], seconds: float, seed: int, rate: float | None = None
+) -> dict[str, Any]:
+    """Saturation, and the loads that follow from it, or from ``rate`` a second."""
+    saturation = saturate(target, list(SIDES), seconds / 3)
+    told: dict[str, Any] = {"saturation_per_s": saturation}
+    rate = saturation if rate is None else rate
+    shots = poisson(LOAD * rate, seconds, list(SIDES), seed)
+    told["at_70"] = _under_load(fire(target, shots))
+    ideal = ideal_latencies(shots, _occupied_s(alone, rate))
+    told["ideal_at_70"] = {"p50_s": percentile(ideal, 50), "p99_s": percentile(ideal, 99)}
+    told["tail"] = _tail(told["at_70"]) / _tail(told["ideal_at_70"])
+    told["at_300"] = _overload(target, rate, seconds, 100 + seed)
+    return told
+
+
+def _tail(percentiles: dict[str, Any]) -> float:
+    return percentiles["p99_s"] / percentiles["p50_s"]
 
 
 def _occupied_s(alone_s: dict[str, float], saturation_per_s: float) -> dict[str, float]:
@@ -105,27 +124,17 @@ def _occupied_s(alone_s: dict[str, float], saturation_per_s: float) -> dict[str,
     return {kind: seconds * share for kind, seconds in alone_s.items()}
 
 
-def _stock(
-    bundle: Path, work: Path, shots: list[Shot], rate: float, seconds: float
-) -> dict[str, Any]:
+def _stock(bundle: Path, work: Path, rate: float, seconds: float) -> dict[str, Any]:
     command = [sys.executable, "-m", "bentoml", "serve", "benchmarks.stock_service:Stock"]
     command += ["--working-dir", str(PROJECT_ROOT)]
     start = time.monotonic()
     with Server(command, work / "stock.log", BUNDLE=str(bundle)) as server:
         told: dict[str, Any] = {"cold_start_s": time.monotonic() - start}
-        target = Target(f"{server.url}/upscale?scale={SCALE}", _bodies(), form=True)
         _say(f"stock is up after {told['cold_start_s']:.0f} s")
-        told |= _calm(target, seconds)
-        told["at_70"] = _under_load(fire(target, shots))
-        _say("stock: three times saturation")
-        told["at_300"] = _overload(target, rate, seconds)
+        target = Target(f"{server.url}/upscale?scale={SCALE}", _bodies(), form=True)
+        told["alone_s"] = alone_s(target, list(SIDES), 5)
+        told["rounds"] = [_round(target, told["alone_s"], seconds, 1, rate)]
     return told
-
-
-def _calm(target: Target, seconds: float) -> dict[str, Any]:
-    """Each picture alone, and how many a second the service can do."""
-    alone = alone_s(target, list(SIDES), 5)
-    return {"alone_s": alone, "saturation_per_s": saturate(target, list(SIDES), seconds / 3)}
 
 
 def _under_load(hits: list[Hit]) -> dict[str, Any]:
@@ -138,10 +147,10 @@ def _under_load(hits: list[Hit]) -> dict[str, Any]:
     }
 
 
-def _overload(target: Target, rate: float, seconds: float) -> dict[str, Any]:
+def _overload(target: Target, rate: float, seconds: float, seed: int) -> dict[str, Any]:
     """Three times what the service can do; good answers that came while the load was on count."""
     span = seconds / 2
-    hits = fire(target, poisson(OVERLOAD * rate, span, list(SIDES), seed=2))
+    hits = fire(target, poisson(OVERLOAD * rate, span, list(SIDES), seed))
     refused = [hit.latency_s for hit in hits if hit.status in _REFUSED]
     in_time = [h for h in hits if h.status == 200 and h.shot.at_s + h.latency_s <= span]
     others = [h for h in hits if h.status != 200 and h.status not in _REFUSED]
@@ -190,23 +199,29 @@ def _encode_seconds() -> dict[str, dict[str, float]]:
 
 def _goals(ours: dict[str, Any], stock: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Each goal of the project, its figure, and whether it is met."""
-    tail = ours["at_70"]["p99_s"] / ours["at_70"]["p50_s"]
-    ideal = ours["ideal_at_70"]["p99_s"] / ours["ideal_at_70"]["p50_s"]
+    slow = ours["rounds"][0]["at_70"]["p99_s"] / stock["rounds"][0]["at_70"]["p99_s"]
+    goodput = _median(ours, ("at_300", "goodput"))
+    failed = sum(r["at_300"]["failed_otherwise"] for r in ours["rounds"])
+    tail, grown, around = _median(ours, ("tail",)), ours["memory_growth"], ours["around_model"]
     figures: list[tuple[str, float, bool]] = [
-        ("p99/p50 at 70 % over the ideal queue's, ≤ 1.1", tail / ideal, tail / ideal <= 1.1),
-        ("p99 at 70 % over stock, ≤ 0.6", (r := ours["at_70"]["p99_s"] / stock["at_70"]["p99_s"]),
-         r <= 0.6),
-        ("goodput at 3 x saturation, ≥ 0.95", (g := ours["at_300"]["goodput"]), g >= 0.95),
-        ("neither answered nor refused, 0", (f := ours["at_300"]["failed_otherwise"]), f == 0),
-        ("memory growth under overload, ≤ 0.05", (m := ours["memory_growth"]), m <= 0.05),
-        ("all but the model at 2048² over Pillow's PNG, ≤ 0.15", (a := ours["around_model"]),
-         a <= 0.15),
-    ]  # fmt: skip
+        ("p99/p50 at 70 % over the ideal queue's, ≤ 1.1", tail, tail <= 1.1),
+        ("p99 at 70 % over stock, ≤ 0.6", slow, slow <= 0.6),
+        ("goodput at 3 x saturation, ≥ 0.95", goodput, goodput >= 0.95),
+        ("neither answered nor refused, 0", failed, failed == 0),
+        ("memory growth under overload, ≤ 0.05", grown, grown <= 0.05),
+        ("all but the model at 2048² over Pillow's PNG, ≤ 0.15", around, around <= 0.15),
+    ]
     return {name: {"figure": figure, "met": met} for name, figure, met in figures}
 
 
+def _median(service: dict[str, Any], path: tuple[str, ...]) -> float:
+    return statistics.median(_at(told, path) for told in service["rounds"])
+
+
 def _table(told: dict[str, Any]) -> str:
-    lines = [f"{told['machine']}; {told['seconds']:g} s a phase; x{told['scale']}.", ""]
+    count = len(told["ours"]["rounds"])
+    lines = [f"{told['machine']}; {told['seconds']:g} s at 70 %; x{told['scale']}; "
+             f"medians over {count} rounds, in brackets the least and the most.", ""]  # fmt: skip
     lines += ["| goal | figure | met |", "| --- | --: | --- |"]
     lines += [
         f"| {name} | {row['figure']:.3g} | {'yes' if row['met'] else 'no'} |"
@@ -214,11 +229,21 @@ def _table(told: dict[str, Any]) -> str:
     ]
     lines += ["", "| | ours | stock BentoML |", "| --- | --: | --: |"]
     for label, path in _ROWS.items():
-        values = [_at(told[who], path) for who in ("ours", "stock")]
-        lines.append(f"| {label} | {values[0]:.4g} | {values[1]:.4g} |")
+        values = [_cell(told[who], path) for who in ("ours", "stock")]
+        lines.append(f"| {label} | {values[0]} | {values[1]} |")
     lines += ["", "| 2048² as | seconds | MB |", "| --- | --: | --: |"]
     lines += [f"| {k} | {v['s']:.3f} | {v['MB']:.2f} |" for k, v in told["encode_s"].items()]
     return "\n".join(lines) + "\n"
+
+
+def _cell(service: dict[str, Any], path: tuple[str, ...]) -> str:
+    """A figure of the whole, or of the rounds."""
+    if path[0] in service:
+        return f"{_at(service, path):.4g}"
+    seen = [_at(told, path) for told in service["rounds"]]
+    if len(seen) == 1:
+        return f"{seen[0]:.4g}"
+    return f"{statistics.median(seen):.4g} ({min(seen):.4g} to {max(seen):.4g})"
 
 
 _ROWS = {
@@ -226,6 +251,7 @@ _ROWS = {
     "64² alone, s": ("alone_s", "64"),
     "128² alone, s": ("alone_s", "128"),
     "saturation, pictures a second": ("saturation_per_s",),
+    "p99/p50 at 70 % over the ideal queue's": ("tail",),
     "p50 at 70 %, s": ("at_70", "p50_s"),
     "p99 at 70 %, s": ("at_70", "p99_s"),
     "answered at 70 %": ("at_70", "answered"),
