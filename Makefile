@@ -73,7 +73,7 @@ bench: bench-setup data
 	python -m benchmarks.big_data
 	python -m benchmarks.kills
 	python -m benchmarks.serving
-	python -m benchmarks.hostile
+	python -m benchmarks.hostile --serve models/small
 	python -m benchmarks.tiling
 	python -m benchmarks.tiling --arch sd21-eighth
 	python -m benchmarks.fidelity

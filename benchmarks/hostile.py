@@ -1,11 +1,11 @@
 """10,000 hostile pictures against the reader: no crash, no hang over 2 s, memory bounded.
 
-    python -m benchmarks.hostile [--count 10000] [--seed 7] [--url http://127.0.0.1:3000]
+    python -m benchmarks.hostile [--count 10000] [--seed 7] [--serve BUNDLE | --url URL]
 
 The reader runs in a process of its own, which is watched: a crash, a hang or a growing memory is
-seen from outside. With --url the same pictures go to a running service as well, which enlarges what
-can be read. Reader 3, service some 12 minutes on a core each. Writes
-benchmarks/results/hostile.{json,md}.
+seen from outside. With --serve or --url the same pictures go to a service as well, one of its own
+or one that runs, which enlarges what can be read. Reader 3, service some 12 minutes on a core each.
+Writes benchmarks/results/hostile.{json,md}.
 """
 
 from __future__ import annotations
@@ -13,15 +13,21 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import resource
+import sys
 import time
 import urllib.request
 import warnings
 from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
 from multiprocessing.connection import Connection
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.machine import machine_name
 from tests.hostile.corpus import hostile_pictures
+from tests.serving.conftest import Server
 from tudsr.client import Client, ServiceError
 from tudsr.errors import ImageError
 from tudsr.images.atomic import write_json, write_text
@@ -37,12 +43,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--url", help="a running service that gets the same pictures")
+    service = parser.add_mutually_exclusive_group()
+    service.add_argument("--url", help="a running service that gets the same pictures")
+    service.add_argument("--serve", help="a bundle whose service gets them")
     given = parser.parse_args()
     told: dict[str, Any] = {"machine": machine_name(), "count": given.count, "seed": given.seed}
     told["reader"] = _reader(given.seed, given.count)
-    if given.url:
-        told["endpoint"] = _endpoint(given.url, given.seed, given.count)
+    if given.url or given.serve:
+        with nullcontext(given.url) if given.url else _served(given.serve) as url:
+            told["endpoint"] = _endpoint(url, given.seed, given.count)
     write_json(RESULTS / "hostile.json", told)
     write_text(RESULTS / "hostile.md", _table(told))
     print(_table(told))
@@ -119,6 +128,16 @@ def _reader(seed: int, count: int) -> dict[str, Any]:
         "peak_bytes": max(peaks),
         "peak_growth_after_a_tenth": max(peaks) / early - 1,
     }
+
+
+@contextmanager
+def _served(bundle: str) -> Generator[str]:
+    """The address of a service of this bundle."""
+    command = [sys.executable, "-m", "tudsr", "serve", "--model", bundle]
+    with TemporaryDirectory() as folder:
+        state = str(Path(folder) / "state")
+        with Server(command, Path(folder) / "log", TUDSR_SERVE_STATE=state) as server:
+            yield server.url
 
 
 def _endpoint(url: str, seed: int, count: int) -> dict[str, Any]:
