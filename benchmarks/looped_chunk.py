@@ -67,7 +67,8 @@ def main() -> None:
     for n in given.n:
         for kind in given.kind:
             if kind != "native" or n in given.native:
-                rows.append(measure(given.arch, given.device, given.r_px, n, kind, given.runs))
+                how = (given.arch, given.device, given.r_px, n, kind, given.runs)
+                rows.append(measure(*how, operations=given.device == "meta"))
                 print(rows[-1], flush=True)
                 _write(given, rows)
     print(table(rows))
@@ -85,8 +86,16 @@ def _write(given: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     write_text(RESULTS / f"{name}.md", table(rows))
 
 
-def measure(arch: str, device: str, r_px: int, n: int, kind: str, runs: int = 0) -> dict[str, Any]:
-    """Peak MiB of one optimizer step on one picture, and its seconds where time passes."""
+def measure(
+    arch: str,
+    device: str,
+    r_px: int,
+    n: int,
+    kind: str,
+    runs: int = 0,
+    operations: bool = False,
+) -> dict[str, Any]:
+    """Peak MiB of one optimizer step on one picture, its seconds where time passes, its TFLOP."""
     meta = device == "meta"
     base = _shapes(arch) if meta else random_base(arch, 0, device)
     if kind.endswith("checkpointed"):
@@ -97,7 +106,7 @@ def measure(arch: str, device: str, r_px: int, n: int, kind: str, runs: int = 0)
     row: dict[str, Any] = {"n": n, "kind": kind}
     with attention_without_scores() if meta else nullcontext():
         row |= _cost(step, batch, device, 0 if meta else runs)
-    return row | {"tflop": _tflop(step, batch)} if meta else row
+    return row | {"tflop": _tflop(step, batch)} if operations else row
 
 
 def _cost(step: Step, batch: dict[str, Any], device: str, runs: int) -> dict[str, Any]:
