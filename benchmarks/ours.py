@@ -62,8 +62,8 @@ def our_methods(model: str | None, scratch: Path, ablation: bool) -> Ours:
         scale: _cascades(runtime, bundle.upscale, key, scale, ablation) for scale in ABLATION
     }
     if ablation:
-        profile = Profile.model_validate(bundle.profile)
-        base = _base_alone(profile, scratch)
+        # By name: a bundle's own copy may have settings that are gone since.
+        base = _base_alone(load_profile(str(bundle.profile["name"])), scratch)
         methods = {scale: [*own, *base.by_scale[scale]] for scale, own in methods.items()}
     signature = f"{bundle.model_name} {bundle.bundle_hash[:12]}"
     return Ours(methods, {scale: own[0].name for scale, own in methods.items()}, signature)
