@@ -15,7 +15,6 @@ import multiprocessing
 import resource
 import sys
 import time
-import urllib.request
 import warnings
 from collections import Counter
 from collections.abc import Generator
@@ -25,6 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.load import resident_bytes
 from benchmarks.machine import machine_name
 from tests.hostile.corpus import hostile_pictures
 from tests.serving.conftest import Server
@@ -146,7 +146,7 @@ def _endpoint(url: str, seed: int, count: int) -> dict[str, Any]:
     slowest_s = 0.0
     for k, (name, data) in enumerate(hostile_pictures(seed, count)):
         if k % max(1, count // 20) == 0:
-            memory.append(_resident(url))
+            memory.append(resident_bytes(url))
         start = time.monotonic()
         try:
             client.upscale(data, scale=1.5)
@@ -168,20 +168,13 @@ def _endpoint(url: str, seed: int, count: int) -> dict[str, Any]:
     }
 
 
-def _resident(url: str) -> float:
-    time.sleep(6)  # it is measured every five seconds
-    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
-        text = answer.read().decode()
-    return float(text.split("\ntudsr_memory_bytes ")[1].split()[0])
-
-
 def _table(told: dict[str, Any]) -> str:
     lines = [f"{told['machine']}; {told['count']:,} pictures, seed {told['seed']}.", ""]
-    for who in ("reader", "endpoint"):
+    for who, slow in (("reader", "took over 2 s"), ("endpoint", "refused after more than 2 s")):
         if who not in told:
             continue
         part = told[who]
-        lines += [f"{who}: {len(part['wrong'])} crashed, hung, took over 2 s or unforeseen.", ""]
+        lines += [f"{who}: {len(part['wrong'])} crashed, hung, {slow} or unforeseen.", ""]
         lines += [f"Peak memory {part['peak_bytes'] / 2**20:.0f} MiB; after the first tenth "
                   f"it grew by {part['peak_growth_after_a_tenth']:.1%}.", ""]  # fmt: skip
         if "slowest_enlarged_s" in part:

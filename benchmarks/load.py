@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -88,6 +89,14 @@ def ideal_latencies(shots: Sequence[Shot], service_s: dict[str, float]) -> list[
 def percentile(values: Sequence[float], q: float) -> float:
     """The q-th percentile; NaN of nothing."""
     return float(np.percentile(values, q)) if values else float("nan")
+
+
+def resident_bytes(url: str) -> float:
+    """Memory of our service, by its own metrics."""
+    time.sleep(6)  # it is measured every five seconds
+    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
+        text = answer.read().decode()
+    return float(text.split("\ntudsr_memory_bytes ")[1].split()[0])
 
 
 def alone_s(target: Target, kinds: Sequence[str], runs: int) -> dict[str, float]:

@@ -35,6 +35,7 @@ from benchmarks.load import (
     ideal_latencies,
     percentile,
     poisson,
+    resident_bytes,
     saturate,
 )
 from benchmarks.machine import machine_name
@@ -86,12 +87,12 @@ def _ours(bundle: Path, work: Path, rounds: int, seconds: float) -> dict[str, An
         _say(f"ours is up after {told['cold_start_s']:.0f} s")
         told["alone_s"] = alone_s(target, list(SIDES), 5)
         _round(target, told["alone_s"], seconds, 0)  # its sizes and batches are compiled here
-        before = _memory(server.url)
+        before = resident_bytes(server.url)
         told["rounds"] = []
         for k in range(rounds):
             told["rounds"].append(_round(target, told["alone_s"], seconds, k + 1))
             _say(f"ours, round {k + 1}: tail {told['rounds'][-1]['tail']:.2f} x the ideal queue's")
-        told["memory_growth"] = _memory(server.url) / before - 1
+        told["memory_growth"] = resident_bytes(server.url) / before - 1
         told["around_model"] = _around_model(server.url)
     return told
 
@@ -277,13 +278,6 @@ def _png(side: int) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(scene(side, side)).save(stream, "PNG")
     return stream.getvalue()
-
-
-def _memory(url: str) -> float:
-    time.sleep(6)  # it is measured every five seconds
-    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
-        text = answer.read().decode()
-    return float(text.split("\ntudsr_memory_bytes ")[1].split()[0])
 
 
 def _seconds(work: Callable[[], object]) -> float:
