@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tudsr.images.canvas import Area, Canvas, bands, blocks
 from tudsr.images.picture import Windows
 from tudsr.images.resize import bicubic_resize, bicubic_rows
+from tudsr.upscale.trust import Trust
 
 Colour = Literal["wavelet", "adain", "none"]
 Floats = NDArray[np.float32]
@@ -30,8 +31,9 @@ Floats = NDArray[np.float32]
 # Counted in input pixels, the cut stays where the input is to be believed, whatever the ratio.
 LOW_PASS_SIGMA_PX = 3.3
 _LOW_PASS_REACH_PX = 13  # OpenCV's kernel for it
-# Share of back-projection in the wavelet correction at fidelity 1: the reduced result is then off
-# the input by 0.6 grey levels in the mean, without it by 2 (docs/upscaling.md).
+# Share of back-projection in the wavelet correction, at fidelity 1 and of a clean input: the
+# reduced result is then off the input by 0.6 grey levels in the mean, without it by 2
+# (docs/upscaling.md).
 LEAST_BACK_PROJECTION = 0.7
 # Share of the restored picture at fidelity 0; the rest is plain enlarging (docs/upscaling.md).
 LEAST_SHARE = 0.5
@@ -45,8 +47,9 @@ class Finish:
 
     ``colour``: ``wavelet`` replaces the low frequencies by those of the enlarged input, and adds
     `LEAST_BACK_PROJECTION` of back-projection (Irani and Peleg, 1991): of what the reduced result
-    still differs from the input by, enlarged. ``adain`` moves each channel's mean and standard
-    deviation to the enlarged input's (Huang and Belongie, 2017, eq. 8); ``none`` changes nothing.
+    still differs from the input by, enlarged; less of it if the input looks damaged (`Trust`).
+    ``adain`` moves each channel's mean and standard deviation to the enlarged input's (Huang and
+    Belongie, 2017, eq. 8); ``none`` changes nothing.
 
     ``fidelity`` below 1 draws the result towards what the input says, in two ways that both grow
     linearly: down to `LEAST_SHARE` of the restored picture beside plain enlarging, and up to the
@@ -71,9 +74,8 @@ class Finish:
         self.lr, self.size, self.colour, self._folder = lr, size, colour, folder
         height, width = lr.shape[0], lr.shape[1]
         self._share = LEAST_SHARE + (1 - LEAST_SHARE) * fidelity
-        least = LEAST_BACK_PROJECTION if colour == "wavelet" else 0.0
-        self._projected = 1 - (1 - least) * fidelity
-        self._reduces = self._projected > 0
+        self._fidelity, self._projected = fidelity, 0.0
+        self._reduces = colour == "wavelet" or fidelity < 1
         self._narrow = Canvas(size[0], width, folder) if self._reduces else None
         self._q = Canvas(height, width, folder) if self._reduces else None
         self._moments = np.zeros((2, 2, 3))  # of result and enlarged input; sums and squares
@@ -122,11 +124,21 @@ class Finish:
             height, width = self.lr.shape[:2]
             taps = tuple(_taps(n, big) for n, big in zip((height, width), self.size, strict=True))
             with closing(_reduced_rows(self._narrow, height, self._folder)) as reduced:
+                self._projected = self._projection(reduced)
                 for block, around, inner in blocks(height, width, _Q_REACH_PX):
                     near = taps[0][around[0]], taps[1][around[1]]
                     self._q[block] = self._correction(reduced, around, near)[inner]
             self._narrow.close()
         self._settled = True
+
+    def _projection(self, reduced: Canvas) -> float:
+        """Share of back-projection: a damaged input's noise is not to come back by it."""
+        if not (self.colour == "wavelet" and self._fidelity):
+            return 1 - self._fidelity
+        trust = Trust()
+        for _, around, inner in blocks(*self.lr.shape[:2], Trust.reach_px):
+            trust.look(np.asarray(self.lr[around]), reduced[around], inner)
+        return 1 - (1 - LEAST_BACK_PROJECTION * trust.share) * self._fidelity
 
     def _correction(self, reduced: Canvas, area: Area, taps: tuple[Floats, Floats]) -> Floats:
         """q of a block and of what around it has a say."""
