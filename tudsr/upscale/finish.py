@@ -135,8 +135,8 @@ class Finish:
         """Share of back-projection: a damaged input's noise is not to come back by it."""
         if not (self.colour == "wavelet" and self._fidelity):
             return 1 - self._fidelity
-        trust = Trust()
-        for _, around, inner in blocks(*self.lr.shape[:2], Trust.reach_px):
+        trust, (height, width) = Trust(), self.lr.shape[:2]
+        for _, around, inner in blocks(height, width, Trust.reach_px):
             trust.look(np.asarray(self.lr[around]), reduced[around], inner)
         return 1 - (1 - LEAST_BACK_PROJECTION * trust.share) * self._fidelity
 

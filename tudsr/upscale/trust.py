@@ -22,7 +22,6 @@ Floats = NDArray[np.float32]
 CLEAN_RATIO = 0.35
 _FALL = 4  # power by which trust falls from there: 0.24 at a ratio of 0.5
 _FINE_SIGMA_PX, _PLACE_SIGMA_PX = 1.0, 4.0  # of detail, and of what counts as one place
-_SIDE_PX = 21  # both kernels' reach
 _LEAST_DETAIL = (1 / 255) ** 2  # a grey level: below it there is no detail to go by
 _LEAST_CHANGE = 1e-7
 
@@ -34,7 +33,7 @@ class Trust:
     what it has in the reduced result (root mean squares, all channels together).
     """
 
-    reach_px = _SIDE_PX
+    reach_px = 21  # of both kernels
 
     def __init__(self) -> None:
         self._logs, self._places = 0.0, 0
@@ -59,13 +58,12 @@ class Trust:
 
 def _energy(planes: Floats) -> Floats:
     """(h, w) mean square of fine detail around each place."""
+    fine = planes - _blurred(planes, _FINE_SIGMA_PX)
+    return _blurred(np.square(fine).mean(axis=2), _PLACE_SIGMA_PX)
+
+
+def _blurred(planes: Floats, sigma: float) -> Floats:
     import cv2
 
-    fine = planes - _blurred(planes, _FINE_SIGMA_PX, cv2.BORDER_REFLECT)
-    return _blurred(np.square(fine).mean(axis=2), _PLACE_SIGMA_PX, cv2.BORDER_REFLECT)
-
-
-def _blurred(planes: Floats, sigma: float, border: int) -> Floats:
-    import cv2
-
-    return np.asarray(cv2.GaussianBlur(planes, (0, 0), sigma, borderType=border), np.float32)
+    blurred = cv2.GaussianBlur(planes, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+    return np.asarray(blurred, np.float32)
