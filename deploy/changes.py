@@ -72,7 +72,7 @@ def require_kinds(cluster: Cluster, manifests: Sequence[Manifest]) -> None:
     if missing:
         listed = ", ".join(f"{kind} ({version})" for version, kind in sorted(missing))
         groups = {version.partition("/")[0] for version, _ in missing}
-        bring = ", ".join(sorted(_INSTALL.get(group, group) for group in groups))
+        bring = ", ".join(sorted(_INSTALL.get(str(group), str(group)) for group in groups))
         raise ClusterError(
             f"the cluster does not know {listed}: install {bring} first (docs/kubernetes.md)"
         )

@@ -17,7 +17,10 @@ from tudsr.errors import SettingsError
 Manifest = dict[str, Any]
 
 
-class StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+_Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class StrictLoader(_Loader):
     """YAML in which a key may stand once; the usual loaders let the last one win unseen."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:

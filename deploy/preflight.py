@@ -80,7 +80,7 @@ def require_version(version: str) -> None:
 
 def _require_digests(objects: Sequence[Manifest]) -> None:
     used = {
-        container.get("image", "")
+        str(container.get("image", ""))
         for manifest in objects
         for _, template in pod_templates(manifest)
         for container in containers(template)

@@ -10,7 +10,7 @@ from typing import Any
 
 _MODULES = {"tudsr_base": "pipelines.base", "tudsr_full": "pipelines.full"}
 
-__all__ = ["tudsr_base", "tudsr_full"]
+__all__ = ["tudsr_base", "tudsr_full"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -88,8 +88,13 @@ def _at(step: BaseStep, place: StepPlace) -> BaseStep:
                 gpu_count=place.gpus,
                 memory=f"{round(place.memory_gib * 1024)}MiB",
             ),
-            f"orchestrator.{FLAVOR}": BaseSettings(
-                pool=place.pool, shm_gib=place.shm_gib, timeout_s=round(place.timeout_h * 3600)
+            # The flavor's own class would import Kubeflow on every laptop.
+            f"orchestrator.{FLAVOR}": BaseSettings.model_validate(
+                {
+                    "pool": place.pool,
+                    "shm_gib": place.shm_gib,
+                    "timeout_s": round(place.timeout_h * 3600),
+                }
             ),
         },
         retry=StepRetryConfig(max_retries=place.retries),

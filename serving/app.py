@@ -175,7 +175,7 @@ async def job_result(request: Request) -> Response:
         raise Refusal(job.told["code"], job.told["message"])
     if job.state != "done":
         raise Refusal("not_finished", f"the job is {job.state}: ask again", retry_after_s=1)
-    told = {**job.told, "size": tuple(job.told["size"])}
+    told: dict[str, Any] = {**job.told, "size": tuple(job.told["size"])}
     headers = _told_in_headers(Answer(b"", **told))
     return FileResponse(jobs.store.result(job.id), media_type=told["media_type"], headers=headers)
 

@@ -205,7 +205,7 @@ class JobStore:
         """Rows; ``where`` is one of the fixed texts above, never a client's."""
         with self._lock:
             rows = self._db.execute(f"SELECT * FROM job {where}", values).fetchall()
-        return [Job(*row[:6], json.loads(row[6]), json.loads(row[7])) for row in rows]
+        return [_job(*row) for row in rows]
 
     def _change(self, statement: str, values: tuple[Any, ...]) -> None:
         with self._lock, self._db:
@@ -235,3 +235,18 @@ def _claimed(folder: Path) -> IO[str]:
             "another folder"
         ) from None
     return lock
+
+
+def _job(
+    id: str,
+    owner: str,
+    state: State,
+    created: float,
+    finished: float | None,
+    size: int,
+    parameters: str,
+    told: str,
+) -> Job:
+    """A row of the table."""
+    read = json.loads(parameters), json.loads(told)
+    return Job(id, owner, state, created, finished, size, *read)

@@ -48,7 +48,7 @@ class Tudsr:
 
 
 Tudsr.add_asgi_middleware(
-    Guard,
+    Guard,  # pyright: ignore[reportArgumentType]  # a plain ASGI class, as BentoML asks for
     max_bytes=settings.max_upload_bytes,
     body_timeout_s=settings.body_timeout_s,
     tokens=settings.all_tokens(),

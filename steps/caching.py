@@ -17,5 +17,6 @@ def packaging_code() -> str:
     return code_fingerprint(("tudsr", "steps", "serving"))
 
 
-ON_LIBRARY = CachePolicy(cache_func=library_code)
-ON_PACKAGING = CachePolicy(cache_func=packaging_code)
+# ZenML turns a function into its source.
+ON_LIBRARY = CachePolicy(cache_func=library_code)  # pyright: ignore[reportArgumentType]
+ON_PACKAGING = CachePolicy(cache_func=packaging_code)  # pyright: ignore[reportArgumentType]

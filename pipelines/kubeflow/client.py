@@ -10,7 +10,11 @@ from zenml.integrations.kubeflow.orchestrators.kubeflow_orchestrator import Kube
 from pipelines.kubeflow.api import tried_again
 
 if TYPE_CHECKING:
-    from pipelines.kubeflow.flavor import PoolsConfig, PoolsSettings
+    from zenml.integrations.kubeflow.flavors.kubeflow_orchestrator_flavor import (
+        KubeflowOrchestratorSettings,
+    )
+
+    from pipelines.kubeflow.flavor import PoolsConfig
 
 
 class _Limited:
@@ -18,6 +22,8 @@ class _Limited:
 
     The parent asks five times over 25 s, whatever the answer, and then does not tell it.
     """
+
+    _healthz_api: Any
 
     def __init__(self, timeout_s: float, **arguments: Any) -> None:
         self._timeout_s = timeout_s
@@ -37,7 +43,12 @@ class PoolsKubeClient(_Limited, KubeClientKFPClient):
     """By the Kubernetes client of a ZenML service connector."""
 
 
-def connect(config: PoolsConfig, settings: PoolsSettings, kubernetes: Any, cookies: str | None):
+def connect(
+    config: PoolsConfig,
+    settings: KubeflowOrchestratorSettings,
+    kubernetes: Any,
+    cookies: str | None,
+):
     """A client for a component's cluster.
 
     Args:

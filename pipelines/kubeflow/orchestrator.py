@@ -34,6 +34,9 @@ from pipelines.kubeflow.tasks import tasks_of
 
 if TYPE_CHECKING:
     from zenml.config.step_run_info import StepRunInfo
+    from zenml.integrations.kubeflow.flavors.kubeflow_orchestrator_flavor import (
+        KubeflowOrchestratorSettings,
+    )
     from zenml.models import (
         PipelineRunResponse,
         PipelineSnapshotResponse,
@@ -115,7 +118,7 @@ class PoolsOrchestrator(KubeflowOrchestrator):
             metadata=self._run_metadata(run_id, settings),
         )
 
-    def _get_kfp_client(self, settings: PoolsSettings) -> Any:
+    def _get_kfp_client(self, settings: KubeflowOrchestratorSettings) -> Any:
         """A client with this component's token and a limit on every answer."""
         connector = self.get_connector()
         user, password = settings.client_username, settings.client_password
@@ -162,8 +165,10 @@ class PoolsOrchestrator(KubeflowOrchestrator):
 
         ZenML keeps the logs of the step itself in the artifact store.
         """
-        namespace = self.get_settings(info).user_namespace or self.config.kubeflow_namespace
-        told = {"pod": pod_name(), "logs": f"kubectl logs -n {namespace} {pod_name()} -c main"}
+        settings = cast(PoolsSettings, self.get_settings(info))
+        namespace = settings.user_namespace or self.config.kubeflow_namespace
+        logs = f"kubectl logs -n {namespace} {pod_name()} -c main"
+        told: dict[str, MetadataType] = {"pod": pod_name(), "logs": logs}
         attempts = attempts_of(self.get_orchestrator_run_id(), info.pipeline_step_name)
         return told | ({"attempts": len(attempts.list())} if attempts else {})
 
@@ -192,7 +197,7 @@ class PoolsOrchestrator(KubeflowOrchestrator):
             logger.warning("Schedule %s has no recurring run on Kubeflow.", schedule.name)
             return
         with explained(self.where):
-            client = self._get_kfp_client(PoolsSettings())
+            client = self._get_kfp_client(PoolsSettings.model_validate({}))
             client.delete_recurring_run(str(known))
 
 

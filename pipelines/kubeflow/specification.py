@@ -4,7 +4,7 @@ No secret and no address of a store stands in them: steps get both from Kubernet
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,9 +111,7 @@ def write_specification(
     compiler.Compiler().compile(_pipeline(name, tasks, cluster, snapshot_id), str(file))
 
 
-def _pipeline(
-    name: str, tasks: Sequence[Task], cluster: Cluster, default: str | None
-) -> Callable[..., Any]:
+def _pipeline(name: str, tasks: Sequence[Task], cluster: Cluster, default: str | None) -> Any:
     def steps(snapshot_id: str) -> None:
         made: dict[str, dsl.PipelineTask] = {}
         for task in tasks:
@@ -135,7 +133,7 @@ def _component(name: str, image: str) -> Any:
     def container(snapshot_id: str, run_id: str):
         options = {"entrypoint_config_source": SOURCE, "snapshot_id": snapshot_id}
         options |= {"step_name": name, RUN_ID_OPTION: run_id}
-        arguments = [part for key, value in options.items() for part in (f"--{key}", value)]
+        arguments: list[Any] = [p for key, value in options.items() for p in (f"--{key}", value)]
         return dsl.ContainerSpec(image=image, command=list(COMMAND), args=arguments)
 
     container.__name__ = container.__qualname__ = name

@@ -27,6 +27,7 @@ def start_schedule(
 ) -> str:
     """Start a recurring run as ZenML's schedule says; returns its id."""
     schedule = snapshot.schedule
+    assert schedule is not None
     experiment = _experiment(client, snapshot.pipeline_configuration.name, namespace)
     interval = schedule.interval_second
     made = client.create_recurring_run(

@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from diffusers import UNet2DConditionModel
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -44,6 +45,10 @@ def add_adapter(unet: UNet2DConditionModel, name: str, settings: LoraSettings, s
         warnings.filterwarnings("ignore", message="Already found a `peft_config`")
         torch.manual_seed(seed)
         unet.add_adapter(config, adapter_name=name)
+    for layer in unet.modules():
+        if isinstance(layer, LoraLayer):
+            # Under autocast, peft's cast to the adapter's float32 would be undone at once.
+            layer.cast_input_dtype_enabled = False
 
 
 def activate(unet: UNet2DConditionModel, name: str) -> None:

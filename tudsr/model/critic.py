@@ -34,13 +34,17 @@ class Critic(nn.Module):
     """
 
     def __init__(
-        self, settings: CriticSettings, seed: int, device: torch.device | str = "cpu"
+        self,
+        settings: CriticSettings,
+        seed: int,
+        device: torch.device | str = "cpu",
+        half: bool = False,
     ) -> None:
         super().__init__()
         self.augment = settings.diff_augment
         self.head_reach, self.head_stride = _head_geometry(settings.blocks, settings.stride)
         # Kept out of the module's children: the trunk is shared and never saved.
-        self._trunk, levels = _trunk(settings, str(device))
+        self._trunk, levels = _trunk(settings, str(device), half)
         self.picks = [self.trunk.levels.index(level) for level in levels]
         widths = [self.trunk.widths[pick] for pick in self.picks]
         with torch.random.fork_rng(devices=[]):
@@ -77,7 +81,7 @@ class Critic(nn.Module):
 
 
 def _trunk(
-    settings: CriticSettings, device: str
+    settings: CriticSettings, device: str, half: bool
 ) -> tuple[list[StagedTrunk | DinoTrunk], tuple[int, ...]]:
     """The trunk, in a list, and the levels that heads are put on.
 
@@ -88,10 +92,10 @@ def _trunk(
         levels = settings.levels or _VIT_LEVELS
         source = settings.trunk_path, settings.trunk_revision
         fit = settings.final_norm, settings.patch_fit
-        vit = load_dino(settings.trunk, *source, levels, *fit, device)
+        vit = load_dino(settings.trunk, *source, levels, *fit, device, half)
         return [vit], levels
     levels = settings.levels or _VGG_LEVELS
-    vgg = staged_trunk(settings.trunk, settings.trunk_path, device)
+    vgg = staged_trunk(settings.trunk, settings.trunk_path, device, half)
     if not set(levels) <= set(vgg.levels):
         raise ModelError(f"levels {levels}: trunk {settings.trunk} has stages 1 to 5")
     return [vgg], levels

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from tudsr.errors import ModelError
+from tudsr.model.precision import freeze_in_half
 from tudsr.model.trunks import normalise
 
 PUBLISHED = {
@@ -121,8 +122,9 @@ def load_dino(
     final_norm: bool,
     patch_fit: str,
     device: str = "cpu",
+    half: bool = False,
 ) -> DinoTrunk:
-    """The frozen trunk ``dinov3`` or ``dinov2`` from a folder or the hub, float32.
+    """The frozen trunk ``dinov3`` or ``dinov2`` from a folder or the hub, float32 unless ``half``.
 
     ``path`` None means the publisher's ViT-B on the hub. It belongs to everyone on ``device``:
     never move it.
@@ -142,7 +144,10 @@ def load_dino(
             "change critic.trunk or critic.trunk_path"
         )
     trunk = DinoTrunk(vit, levels, final_norm, patch_fit)
-    return trunk.to(device).eval().requires_grad_(False)
+    trunk = trunk.to(device).eval().requires_grad_(False)
+    if half:
+        freeze_in_half(trunk)
+    return trunk
 
 
 def _from_pretrained(source: str, revision: str | None) -> Any:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tudsr.model.fused import blur, paired_moments
-from tudsr.model.precision import at_least_single
+from tudsr.model.precision import at_least_single, freeze_in_half
 from tudsr.model.published import dists_alpha_beta
 from tudsr.model.trunks import load_trunk, normalise
 
@@ -56,20 +56,26 @@ class StagedTrunk(nn.Module):
 
 
 def staged_trunk(
-    name: str, path: str | None = None, device: torch.device | str = "cpu"
+    name: str,
+    path: str | None = None,
+    device: torch.device | str = "cpu",
+    half: bool = False,
 ) -> StagedTrunk:
     """One frozen trunk a name and device, so that losses and critic can share its features.
 
-    It belongs to everyone on ``device``: never move it.
+    It belongs to everyone on ``device``: never move it. One in ``half`` is for autocast alone.
     """
-    return _shared_trunk(name, path, str(device))
+    return _shared_trunk(name, path, str(device), half)
 
 
 @lru_cache(maxsize=4)
-def _shared_trunk(name: str, path: str | None, device: str) -> StagedTrunk:
+def _shared_trunk(name: str, path: str | None, device: str, half: bool) -> StagedTrunk:
     # ``to`` moves a module in place, and load_trunk's own, which the metrics use, stays where it is
     layers = copy.deepcopy(load_trunk(name, path))
-    return StagedTrunk(layers).to(device).eval().requires_grad_(False)
+    trunk = StagedTrunk(layers).to(device).eval().requires_grad_(False)
+    if half:
+        freeze_in_half(trunk)
+    return trunk
 
 
 class Dists(nn.Module):

@@ -15,10 +15,10 @@ from tudsr.model.base import Base
 from tudsr.model.critic import Critic
 from tudsr.model.losses import Dists, bce, lattice_error, sobel, staged_trunk
 from tudsr.model.mesh import MESH_PERIODS, mesh_excess
-from tudsr.model.precision import at_least_single
+from tudsr.model.precision import at_least_single, freeze_in_half
 from tudsr.profile import RuntimeSettings, StageSettings
 from tudsr.train.checkpoint import load_optimizer_tensors, optimizer_tensors
-from tudsr.train.device import autocast
+from tudsr.train.device import autocast, in_half
 from tudsr.train.ranks import sum_gradients
 
 
@@ -36,9 +36,13 @@ class AdversarialStep:
         self.device = base.prompt.device
         # In evaluation mode spectral norm's power iteration rests: it moves once an optimizer step,
         # so that the micro-batches of a step are one function, however many and on whatever ranks.
-        self.critic = Critic(settings.critic, seed, self.device).eval()
+        half = in_half(self.device, runtime)
+        self.critic = Critic(settings.critic, seed, self.device, half).eval()
         self.dists = Dists().to(self.device)
-        self.trunk = staged_trunk(settings.loss.trunk, settings.loss.trunk_path, self.device)
+        loss = settings.loss
+        self.trunk = staged_trunk(loss.trunk, loss.trunk_path, self.device, half)
+        if half:
+            freeze_in_half(base)
         self.parameters = adapter_parameters(base.unet, adapter)
         self.heads = list(self.critic.heads.parameters())
         self.optimizer = self._adamw(self.parameters, settings.lr)

@@ -46,12 +46,16 @@ def _own(kind: str) -> torch.device:
 
 def autocast(device: torch.device, settings: RuntimeSettings) -> AbstractContextManager[object]:
     """bf16 autocast where it pays or is asked for, else nothing."""
-    wanted = settings.precision
-    if wanted == "auto":
-        wanted = "bf16" if device.type == "cuda" or _cpu_has_bf16(device) else "fp32"
-    if wanted == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
+    if in_half(device, settings):
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
+
+
+def in_half(device: torch.device, settings: RuntimeSettings) -> bool:
+    """Whether networks compute in bf16: where it pays, unless a precision is asked for."""
+    if settings.precision == "auto":
+        return device.type == "cuda" or _cpu_has_bf16(device)
+    return settings.precision == "bf16"
 
 
 def data_workers(settings: RuntimeSettings, device: torch.device) -> int:

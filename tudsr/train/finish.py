@@ -28,7 +28,7 @@ from tudsr.profile import Profile
 from tudsr.train.base_weights import BaseWeights
 from tudsr.train.checkpoint import training_inputs
 from tudsr.train.chunks import chunk, enlarge
-from tudsr.train.device import autocast, data_workers, pick_device
+from tudsr.train.device import autocast, data_workers, in_half, pick_device
 from tudsr.train.loop import Plan, train
 from tudsr.train.pairs import TrainingPairs
 from tudsr.train.ranks import join
@@ -115,7 +115,8 @@ class FinishingTask(BaseWeights):
         self.unit, self.group = 1, settings.batch
         self.device = base.prompt.device
         loss = profile.stage1.loss
-        self.trunk = staged_trunk(loss.trunk, loss.trunk_path, self.device)
+        half = in_half(self.device, profile.runtime)
+        self.trunk = staged_trunk(loss.trunk, loss.trunk_path, self.device, half)
         self.dists = Dists().to(self.device)
 
     def update(self, batch: dict[str, Tensor], images_seen: int, rate: float) -> dict[str, Tensor]:
