@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks.quality_cases import Case, centre
+from benchmarks.quality_cases import Case
 from benchmarks.quality_scores import Method, Scorer
 from tudsr.images.atomic import writing
 from tudsr.images.resize import bicubic_resize
 
 Pixels = np.ndarray[Any, np.dtype[np.float32]]
 CROP_PX, COLUMNS, GAP_PX, LABEL_PX = 224, 5, 6, 16
+REDUCED = 8  # contrast is looked for in a picture reduced by this
 # All sheets together; quality is lowered until they fit.
 MOST_BYTES = 400_000
 
@@ -37,12 +38,25 @@ def _rows(case: Case, scorer: Scorer, methods: Sequence[Method]) -> Pixels:
     nearest = case.lr.repeat(case.scale, 0).repeat(case.scale, 1)
     shown = [(f"input, {case.kind}", nearest), ("original", case.hr)]
     shown += [(method.name, scorer.picture(case, method)) for method in methods]
-    side = min(CROP_PX, height, width)
-    cells = [_cell(name, centre(picture, side, case.photo)) for name, picture in shown]
+    window = busiest(case.hr, min(CROP_PX, height, width))
+    cells = [_cell(name, np.ascontiguousarray(picture[window])) for name, picture in shown]
     blank = np.ones_like(cells[0])
     cells += [blank] * (-len(cells) % COLUMNS)
     lines = [np.concatenate(cells[i : i + COLUMNS], 1) for i in range(0, len(cells), COLUMNS)]
     return np.concatenate(lines)
+
+
+def busiest(picture: Pixels, side: int) -> tuple[slice, slice]:
+    """Where ``side`` x ``side`` pixels of the original have the most contrast, seen from afar:
+    middles may be sky."""
+    height, width = picture.shape[:2]
+    small = bicubic_resize(picture, height // REDUCED, width // REDUCED).mean(axis=2)
+    steep = np.hypot(*np.gradient(small)).cumsum(0).cumsum(1)
+    sums = np.pad(steep, ((1, 0), (1, 0)))
+    n = side // REDUCED
+    inside = sums[n:, n:] - sums[:-n, n:] - sums[n:, :-n] + sums[:-n, :-n]
+    top, left = (int(i) * REDUCED for i in np.unravel_index(inside.argmax(), inside.shape))
+    return slice(top, top + side), slice(left, left + side)
 
 
 def _cell(name: str, picture: Pixels) -> Pixels:

@@ -3,8 +3,8 @@
     python -m benchmarks.quality && python -m benchmarks.make_run && python -m benchmarks.readme
 
 Writes docs/first-screen.webp (input, bicubic, best peer, ours, original at x8) and the parts of
-README.md between its `make-run` and its `quality` marks. Nothing is retouched; the crops are the
-pictures' middle.
+README.md between its `make-run` and its `quality` marks. Nothing is retouched; the crops are where
+the originals have the most contrast, as on the contact sheets.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.contact_sheets import busiest
 from benchmarks.ours import our_methods
 from benchmarks.peers import peers
-from benchmarks.quality_cases import Case, centre, load_cases
+from benchmarks.quality_cases import Case, load_cases
 from benchmarks.quality_scores import Method, Scorer
 from tudsr.errors import ModelError
 from tudsr.images.atomic import write_text, writing
@@ -29,13 +30,19 @@ from tudsr.profile import PROJECT_ROOT
 README = PROJECT_ROOT / "README.md"
 RESULTS = PROJECT_ROOT / "benchmarks" / "results"
 PICTURE = PROJECT_ROOT / "docs" / "first-screen.webp"
-PHOTOS = ("bud_singaporean-cityscape", "bud_tea-gardens")
+ROWS = (
+    ("lom_bridge_by_sander_klootwijk", "clean"),
+    ("lom_bridge_by_sander_klootwijk", "mild"),
+    ("bud_singaporean-cityscape", "clean"),
+    ("bud_tea-gardens", "clean"),
+)
 CROP_PX, GAP_PX = 240, 6
 # The peer to show is the best by this: no training here uses it, ours or theirs.
 JUDGE = "feat_effnet"
 COLUMNS = (
     ("psnr_y", "PSNR-Y, dB", 2),
     ("lpips_hed", "lpips_hed *", 4),
+    ("dists_hed", "dists_hed *", 4),
     ("feat_effnet", "feat_effnet", 4),
     ("niqe", "NIQE", 2),
 )
@@ -51,7 +58,8 @@ def main() -> None:
     told = json.loads((RESULTS / "quality.json").read_text("utf-8"))
     best = best_peer(told, 8)
     write_picture(best)
-    caption = f"Input, bicubic, {best}, TUDSR, original; x8, clean input."
+    kinds = ", ".join(kind for _, kind in ROWS)
+    caption = f"Input, bicubic, {best}, TUDSR, original; x8; inputs {kinds}."
     picture = f"![{caption}](docs/{PICTURE.name})\n\n*{caption}*"
     text = README.read_text("utf-8")
     text = between(text, "make-run", (RESULTS / "make-run.md").read_text("utf-8"))
@@ -106,9 +114,9 @@ def _is_main(name: str) -> bool:
 
 
 def write_picture(peer: str) -> None:
-    """One row a photograph; results come from the benchmark's cache where it has them."""
+    """One row an input; results come from the benchmark's cache where it has them."""
     cases = load_cases(PROJECT_ROOT / "data" / "test", {8: 2048}, None)
-    chosen = [c for photo in PHOTOS for c in cases if c.photo == photo and c.kind == "clean"]
+    chosen = [c for row in ROWS for c in cases if (c.photo, c.kind) == row]
     scorer = Scorer(outputs_dir() / "cache" / "quality")
     with tempfile.TemporaryDirectory() as scratch:
         ours = our_methods(None, Path(scratch), ablation=False).by_scale[8][0]
@@ -124,7 +132,8 @@ def write_picture(peer: str) -> None:
 def _row(case: Case, scorer: Scorer, methods: list[Method]) -> np.ndarray[Any, Any]:
     nearest = case.lr.repeat(case.scale, 0).repeat(case.scale, 1)
     pictures = [nearest, *(scorer.picture(case, m) for m in methods), case.hr]
-    crops = [centre(p, CROP_PX, case.photo) for p in pictures]
+    window = busiest(case.hr, CROP_PX)
+    crops = [p[window] for p in pictures]
     padded = [np.pad(c, ((0, GAP_PX), (0, GAP_PX), (0, 0)), constant_values=1) for c in crops]
     return np.concatenate(padded, axis=1)
 
