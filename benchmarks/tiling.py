@@ -16,7 +16,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ from tudsr.upscale.upscaler import Upscaler
 
 RESULTS = Path(__file__).parent / "results"
 SCALE, SHIFT_PX = 4, 128
+FORMATS = ("png", "tif", "jpg")
 SEAM_GOAL, SHIFT_GOAL_DB, MEMORY_GOAL = 1.02, 45.0, 1.05
 _CHILD = """
 import sys
@@ -77,7 +78,9 @@ def seams(kind: str, where: str, pictures: list[np.ndarray]) -> list[dict[str, o
     return rows
 
 
-def memory(kind: str, where: str, sides: tuple[int, int]) -> list[dict[str, object]]:
+def memory(
+    kind: str, where: str, sides: tuple[int, int], formats: Sequence[str]
+) -> list[dict[str, object]]:
     """Peak memory of a small and a large result, by format."""
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -86,7 +89,7 @@ def memory(kind: str, where: str, sides: tuple[int, int]) -> list[dict[str, obje
             picture = Image.fromarray(noise).resize(
                 (side // 8, side // 8), Image.Resampling.BICUBIC
             )
-            for fmt in ("png", "tif", "jpg"):
+            for fmt in formats:
                 source = Path(folder) / f"{side}.{fmt}"
                 picture.save(source)
                 peak = _peak(source, Path(folder) / f"out.{fmt}", kind, where)
@@ -154,6 +157,7 @@ def main() -> None:
     parser.add_argument("--seams", action="store_true")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--large", type=int, default=8192, help="side of the large result")
+    parser.add_argument("--formats", nargs="+", default=list(FORMATS), choices=FORMATS)
     parser.add_argument("--side", type=int, default=224, help="side of the inputs for seams")
     parser.add_argument("--count", type=int, default=6, help="pictures for seams")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -169,7 +173,7 @@ def main() -> None:
         goal = f"Goal S1: {SEAM_GOAL} and {SHIFT_GOAL_DB:g} dB."
         text += ["", f"x{SCALE}, {given.count} photographs. {goal}", "", _table(rows)]
     if given.memory or both:
-        found["memory"] = rows = memory(kind, where, (1024, given.large))
+        found["memory"] = rows = memory(kind, where, (1024, given.large), given.formats)
         text += ["", f"x8, one process a row. Goal P5: {MEMORY_GOAL} for PNG and TIFF.", ""]
         text += [_table(rows)]
     name = f"tiling-{label}"
