@@ -36,7 +36,7 @@ def cost_of(
         SettingsError: a target out of reach for a picture of this size.
     """
     goal = Target.of(target)
-    sizes = pass_sizes(*size, split_scale(goal.ratio(*size)))
+    sizes = pass_sizes(*size, split_scale(goal.ratio(*size), how.one_pass_to))
     sizes[-1] = goal.size(*size)
     plans = [plan_tiles(*s, how.tile_px, how.overlap_px, multiple, how.floor_px) for s in sizes]
     px = sum(t.rows.padded * t.columns.padded for plan in plans for t in plan)

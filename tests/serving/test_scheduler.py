@@ -234,8 +234,9 @@ def test_a_fault_of_the_model_ends_no_thread():
     assert rig.submit("next", 1)[1].result(5) == "next"
 
 
-def test_the_cost_is_what_the_upscaler_asks_of_the_model():
-    how = UpscaleSettings(tile_px=64, overlap_px=16, colour="none")
+@pytest.mark.parametrize("one_pass_to", [2, 4])
+def test_the_cost_is_what_the_upscaler_asks_of_the_model(one_pass_to):
+    how = UpscaleSettings(tile_px=64, overlap_px=16, colour="none", one_pass_to=one_pass_to)
     for size, scale in [((40, 50), 4), ((70, 33), 8), ((20, 20), 1.5)]:
         runtime = FakeRuntime()
         result = Upscaler(runtime, how).upscale(np.zeros((*size, 3), np.float32), scale)

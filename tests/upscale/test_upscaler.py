@@ -88,9 +88,21 @@ def test_a_window_is_that_part_of_the_whole(pixels, method):
 def test_the_papers_ratios():
     assert [(p.ratio, p.stage) for p in split_scale(4)] == [(2, 1), (2, 2)]
     assert [(p.ratio, p.stage) for p in split_scale(8)] == [(4, 1), (2, 2)]
+    assert [(p.ratio, p.stage) for p in split_scale(4, 4)] == [(4, 1)]
+    assert split_scale(4.5, 4) == split_scale(4.5)
     for scale in (1.4, 16.1, float("nan")):
         with pytest.raises(SettingsError, match=r"1\.5 to 16"):
             split_scale(scale)
+
+
+def test_a_model_may_reach_x4_by_stage_1_alone(pixels):
+    runtime = Same()
+    upscaler = Upscaler(runtime, SETTINGS.model_copy(update={"one_pass_to": 4.0}))
+    upscaler.upscale(pixels, 4)
+    assert {stage for stage, _ in runtime.seen} == {1}
+    assert len(runtime.seen) == upscaler.count_tiles(*pixels.shape[:2], 4)
+    upscaler.upscale(pixels, 8)
+    assert {stage for stage, _ in runtime.seen} == {1, 2}
 
 
 def test_one_stage_runs_over_all_tiles_before_the_next_and_tiles_fit_the_model(pixels):

@@ -14,6 +14,12 @@ class UpscaleSettings(Section):
 
     tile_px: int = Field(default=512, ge=32, description="side of a tile, pixels")
     overlap_px: int = Field(default=64, ge=0, description="overlap of neighbouring tiles, pixels")
+    one_pass_to: float = Field(
+        default=2.0,
+        ge=2,
+        le=8,
+        description="largest ratio that stage 1 reaches alone, by half the work; the paper's is 2",
+    )
     floor_px: int = Field(
         default=0,
         ge=0,

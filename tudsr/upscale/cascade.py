@@ -2,7 +2,8 @@
 
 The paper has two totals: x4 = M2N2 and x8 = M4N2, and x2 is M2 without a second stage. All other
 ratios are extensions of ours: up to x4 the second ratio shrinks (x3 = M2N1.5), up to x8 the first
-one grows (x6 = M3N2), and above x8 stage 2 runs once more (x16 = M4N2N2).
+one grows (x6 = M3N2), and above x8 stage 2 runs once more (x16 = M4N2N2). A model whose stage 1
+alone is as good at larger ratios says so (``upscale.one_pass_to``): half the work.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Literal
 from tudsr.errors import SettingsError
 
 MIN_SCALE, MAX_SCALE = 1.5, 16.0
+ONE_PASS_TO = 2.0  # the paper's
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class Pass:
         return "bicubic" if self.stage == 1 else "bilinear"
 
 
-def split_scale(scale: float) -> tuple[Pass, ...]:
-    """The passes whose ratios multiply to ``scale``.
+def split_scale(scale: float, one_pass_to: float = ONE_PASS_TO) -> tuple[Pass, ...]:
+    """The passes whose ratios multiply to ``scale``; up to ``one_pass_to`` stage 1 alone.
 
     Raises:
         SettingsError: a scale below 1.5 or above 16.
@@ -40,7 +42,7 @@ def split_scale(scale: float) -> tuple[Pass, ...]:
         raise SettingsError(
             f"scale {scale:g} is out of range: give one from {MIN_SCALE:g} to {MAX_SCALE:g}"
         )
-    if scale <= 2:
+    if scale <= one_pass_to:
         return (Pass(scale, 1),)
     if scale <= 4:
         return Pass(2, 1), Pass(scale / 2, 2)

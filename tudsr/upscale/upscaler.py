@@ -156,7 +156,7 @@ class Upscaler:
             SettingsError: a target that cannot be used.
         """
         goal = Target.of(target)
-        passes = split_scale(goal.ratio(height, width))
+        passes = split_scale(goal.ratio(height, width), self.settings.one_pass_to)
         sizes = _sizes(height, width, passes, goal)
         return sum(len(self._plan(size)) for size in sizes)
 
@@ -176,7 +176,10 @@ class Upscaler:
             )
         goal, (height, width) = Target.of(target), pixels.shape[:2]
         ratio = goal.ratio(height, width)
-        passes = split_scale(ratio) if stages is None else given_passes(stages, ratio)
+        if stages is None:
+            passes = split_scale(ratio, self.settings.one_pass_to)
+        else:
+            passes = given_passes(stages, ratio)
         sizes = _sizes(height, width, passes, goal)
         plans = [self._plan(size) for size in sizes]
         return _Job(pixels, passes, sizes, plans, fidelity, progress, note)
