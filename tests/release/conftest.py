@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tudsr.profile import Profile, load_profile
+from tudsr.profile import Profile, RegistrySettings, load_profile
 from tudsr.provenance import Provenance
 from tudsr.release.bundle import write_bundle
+from tudsr.release.registry import register
 
 
 def provenance(**changes: Any) -> Provenance:
@@ -87,3 +88,33 @@ class Parts:
 @pytest.fixture
 def parts(tmp_path):
     return Parts(tmp_path / "parts")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """One registry for the module: making its tables takes seconds."""
+    return tmp_path_factory.mktemp("registry") / "outputs"
+
+
+@pytest.fixture
+def shared_store(own_outputs, store, monkeypatch):
+    monkeypatch.setenv("TUDSR_OUTPUTS", str(store))
+
+
+@pytest.fixture
+def name(request):
+    """Each test has a registered model of its own."""
+    return request.node.name.replace("[", "-").strip("]")
+
+
+@pytest.fixture
+def make(parts: Parts, tmp_path, name):
+    """Register the bundle number ``seed``, gated against ``champion``."""
+
+    def registered(seed=0, champion=None, beats=None, tags=None, run_id=None, **gate):
+        settings = RegistrySettings(model_name=name, experiment="tests")
+        parts.profile = parts.profile.model_copy(update={"registry": settings})
+        out = parts.bundle(tmp_path / f"bundle{seed}", seed, verdict(champion, beats, **gate))
+        return register(out, run_id, tags or {}, settings)
+
+    return registered

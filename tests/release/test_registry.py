@@ -14,7 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.release.conftest import Parts, provenance, verdict
+from tests.release.conftest import provenance
 from tudsr.errors import GateClosedError, ModelError, RegistryError
 from tudsr.profile import RegistrySettings
 from tudsr.release import commands, locate
@@ -29,35 +29,7 @@ from tudsr.release.registry import (
     registry_client,
 )
 
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """One registry for the module: making its tables takes seconds."""
-    return tmp_path_factory.mktemp("registry") / "outputs"
-
-
-@pytest.fixture(autouse=True)
-def shared_store(own_outputs, store, monkeypatch):
-    monkeypatch.setenv("TUDSR_OUTPUTS", str(store))
-
-
-@pytest.fixture
-def name(request):
-    """Each test has a registered model of its own."""
-    return request.node.name.replace("[", "-").strip("]")
-
-
-@pytest.fixture
-def make(parts: Parts, tmp_path, name):
-    """Register the bundle number ``seed``, gated against ``champion``."""
-
-    def registered(seed=0, champion=None, beats=None, tags=None, run_id=None, **gate):
-        settings = RegistrySettings(model_name=name, experiment="tests")
-        parts.profile = parts.profile.model_copy(update={"registry": settings})
-        out = parts.bundle(tmp_path / f"bundle{seed}", seed, verdict(champion, beats, **gate))
-        return register(out, run_id, tags or {}, settings)
-
-    return registered
+pytestmark = pytest.mark.usefixtures("shared_store")
 
 
 def test_a_bundle_becomes_a_version_with_its_lineage(make, name):
@@ -237,96 +209,6 @@ def test_an_alias_moved_outside_counts_and_is_written_down(make, name):
     assert (entry.action, entry.moved_from, entry.moved_to) == ("moved outside", "1", "2")
     assert note_outside_move(name) is None
     assert rollback(name).moved_to == "1"
-
-
-def test_the_champion_is_found_without_mlflow_once_it_is_in_the_cache(make, name, store):
-    code = (
-        "import sys; from tudsr.release.locate import locate;"
-        f"found = locate(name={name!r}); print(found.version, found.path, 'mlflow' in sys.modules)"
-    )
-
-    def located():
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        )
-        return done.stdout.split()
-
-    made = make(1)
-    promote(name)
-    folder = str(store / "cache" / "bundles" / made.bundle_hash)
-    assert locate.locate(name=name) == locate.Located(fetch(made), "1", "registry")
-    assert located() == ["1", folder, "False"]
-    second = make(2, champion="1", beats=True)
-    promote(name)
-    fetch(second)
-    assert located() == ["2", str(store / "cache" / "bundles" / second.bundle_hash), "False"]
-
-
-@pytest.mark.parametrize("wanted", ["1", "champion", "2", "challenger"])
-def test_the_short_way_and_mlflow_agree(make, name, wanted):
-    first = make(1)
-    promote(name)
-    second = make(2, champion="1", beats=True)
-    expected = first if wanted in {"1", "champion"} else second
-    slow = locate.locate(wanted, name)
-    assert slow == locate.locate(wanted, name)
-    assert slow.path == locate.cached_bundle(expected.bundle_hash)
-
-
-def test_a_folder_is_used_as_it_is(parts, tmp_path):
-    out = parts.bundle(tmp_path / "b")
-    assert locate.locate_model(str(out)) == out
-    with pytest.raises(ModelError, match="not a bundle"):
-        locate.locate_model(str(tmp_path / "nowhere"))
-
-
-def test_without_a_champion_the_shipped_model_is_used_or_make_run_named(
-    parts, tmp_path, name, monkeypatch
-):
-    monkeypatch.setattr(locate, "SHIPPED", tmp_path / "shipped")
-    with pytest.raises(ModelError, match="make run"):
-        locate.locate_model(name=name)
-    parts.bundle(tmp_path / "shipped")
-    assert locate.locate(name=name) == locate.Located(tmp_path / "shipped", None, "shipped")
-
-
-def test_a_new_model_is_held_against_the_champion_else_the_shipped_model(
-    parts, make, tmp_path, name, monkeypatch
-):
-    monkeypatch.setattr(locate, "SHIPPED", tmp_path / "shipped")
-    assert locate.rival(name) is None
-    parts.bundle(tmp_path / "shipped", 7)
-    against = locate.rival(name)
-    assert against == f"shipped-{load_bundle(tmp_path / 'shipped').bundle_hash[:12]}"
-    assert locate.locate(against, name).path == tmp_path / "shipped"
-    assert locate.rival(name, shipped_counts=False) is None
-    make(champion=against, beats=False)
-    with pytest.raises(RegistryError, match=r"does not beat the model that comes with .*better on"):
-        promote(name)
-    promote(name, force_reason="mine")
-    assert locate.rival(name) == "1"
-    make(2, champion=against, beats=True)
-    with pytest.raises(RegistryError, match="compared with the model that comes with the project"):
-        promote(name, "2")
-
-
-def test_a_model_better_than_the_shipped_one_is_promoted(make, name):
-    make(champion="shipped-0123456789ab", beats=True)
-    assert promote(name).moved_to == "1"
-
-
-def test_an_unknown_version_lists_the_known(make, name):
-    make()
-    with pytest.raises(RegistryError, match=r"'9' is no .*Registered: 1, challenger"):
-        locate.locate_model("9", name)
-
-
-def test_a_registry_that_does_not_answer_is_no_reason_to_serve_another_model(name, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(RegistryError, match=r"127\.0\.0\.1:9") as caught:
-        locate.locate_model(name=name)
-    assert "secret" not in str(caught.value)
 
 
 def test_the_commands_print_and_move(make, name):
