@@ -34,9 +34,9 @@ class AdversarialStep:
     ) -> None:
         self.base, self.adapter, self.settings, self.runtime = base, adapter, settings, runtime
         self.device = base.prompt.device
+        half = in_half(self.device, runtime)
         # In evaluation mode spectral norm's power iteration rests: it moves once an optimizer step,
         # so that the micro-batches of a step are one function, however many and on whatever ranks.
-        half = in_half(self.device, runtime)
         self.critic = Critic(settings.critic, seed, self.device, half).eval()
         self.dists = Dists().to(self.device)
         loss = settings.loss

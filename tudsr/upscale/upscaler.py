@@ -53,7 +53,7 @@ class Upscaler:
 
     Args:
         runtime: restores tiles.
-        settings: tile, overlap and colour correction.
+        settings: tile, overlap, passes and colour correction.
         folder: for temporary files; see `Canvas`.
 
     Raises:
