@@ -65,7 +65,7 @@ def _cell(name: str, picture: Pixels) -> Pixels:
         picture = np.clip(bicubic_resize(picture, CROP_PX, CROP_PX), 0, 1)
     label = Image.new("RGB", (CROP_PX, LABEL_PX), "white")
     ImageDraw.Draw(label).text((1, 1), name, "black", ImageFont.load_default(12))
-    drawn = np.asarray(label, np.float32) / 255
+    drawn = np.asarray(label, np.float32) / np.float32(255)
     cell = np.concatenate([drawn, picture])
     return np.pad(cell, ((0, GAP_PX), (0, GAP_PX), (0, 0)), constant_values=1)
 

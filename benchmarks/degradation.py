@@ -70,25 +70,33 @@ def peer_chain(hr: Pixels, recipe: Recipe) -> Pixels:
         image = _peer_jpeg(image, recipe.last_quality)
     image = _peer_resize(image, recipe.size, recipe.interpolation)
     if recipe.sinc is not None:
-        image = cv2.filter2D(image, -1, recipe.sinc, borderType=cv2.BORDER_REFLECT_101)
-    return _peer_jpeg(image, recipe.last_quality) if recipe.jpeg_last else np.clip(image, 0, 1)
+        image = _peer_filter(image, recipe.sinc)
+    if recipe.jpeg_last:
+        return _peer_jpeg(image, recipe.last_quality)
+    return np.asarray(np.clip(image, 0, 1), np.float32)
 
 
 def _peer_round(image: Pixels, settings: Round, random: np.random.RandomState) -> Pixels:
     if settings.blur is not None:
-        image = cv2.filter2D(image, -1, settings.blur, borderType=cv2.BORDER_REFLECT_101)
+        image = _peer_filter(image, settings.blur)
     image = _peer_resize(image, settings.size, settings.interpolation)
     draw = _peer_gaussian if settings.noise.gaussian else _peer_poisson
     return np.clip(image + draw(image, settings.noise, random), 0, 1)
 
 
 def _peer_resize(image: Pixels, size: tuple[int, int], interpolation: int) -> Pixels:
-    return cv2.resize(image, (size[1], size[0]), interpolation=interpolation)
+    resized = cv2.resize(image, (size[1], size[0]), interpolation=interpolation)
+    return np.asarray(resized, np.float32)
+
+
+def _peer_filter(image: Pixels, kernel: np.ndarray) -> Pixels:
+    filtered = cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
+    return np.asarray(filtered, np.float32)
 
 
 def _peer_gaussian(image: Pixels, noise: Noise, random: np.random.RandomState) -> Pixels:
     shape = image.shape[:2] if noise.grey else image.shape
-    made = np.float32(random.randn(*shape)) * np.float32(noise.strength / 255)
+    made = random.randn(*shape).astype(np.float32) * np.float32(noise.strength / 255)
     return made[:, :, None].repeat(3, axis=2) if noise.grey else made
 
 
@@ -103,7 +111,7 @@ def _peer_poisson(image: Pixels, noise: Noise, random: np.random.RandomState) ->
 def _peer_jpeg(image: Pixels, quality: int) -> Pixels:
     pixels = np.clip(image, 0, 1) * 255.0
     _, data = cv2.imencode(".jpg", pixels, [int(cv2.IMWRITE_JPEG_QUALITY), quality])
-    return np.float32(cv2.imdecode(data, 1)) / np.float32(255.0)
+    return np.asarray(cv2.imdecode(data, 1), np.float32) / np.float32(255.0)
 
 
 def _case(preset: str, side: int, scale: int, runs: int, count: int) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def drawn_picture(side_px: int, seed: int) -> NDArray[np.uint8]:
 
 def drawn_pair(lr_px: int, hr_px: int, seed: int) -> dict[str, torch.Tensor]:
     """A drawn picture, and its reduction to a quarter brought to ``lr_px``; (3, S, S) each."""
-    hr = drawn_picture(hr_px, seed).astype(np.float32) / 255
+    hr = drawn_picture(hr_px, seed).astype(np.float32) / np.float32(255)
     small = bicubic_resize(hr, hr_px // 4, hr_px // 4)
     lr = bicubic_resize(small, lr_px, lr_px).clip(0, 1)
     images = {"lr": lr, "hr": hr}

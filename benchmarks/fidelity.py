@@ -59,7 +59,7 @@ def measure(
             made = {f"{level:g}": upscaler.upscale(lr, scale, fidelity=level) for level in LEVELS}
             made = {"bicubic": np.clip(bicubic_resize(lr, SIDE_PX, SIDE_PX), 0, 1), **made}
             for name, picture in made.items():
-                stored = np.rint(picture * 255) / np.float32(255)
+                stored = np.asarray(np.rint(picture * 255) / 255, np.float32)
                 off = np.abs(bicubic_resize(stored, *lr.shape[:2]) - lr).mean() * 255
                 distance = perceptual.distances(hr, stored)[perceptual.lpips_name]
                 found.setdefault(name, []).append((off, psnr_y(stored, hr), distance))

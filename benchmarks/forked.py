@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,7 @@ from tudsr.train.stages import StageOne, StageTwo  # noqa: E402
 
 def warm_up() -> None:
     """Import and build what every child needs, once."""
-    import serving.commands  # noqa: F401
-
+    import_module("serving.commands")
     staged_trunk("random", None)
 
 

@@ -29,9 +29,11 @@ from tudsr.profile import PROJECT_ROOT
 RESULTS = PROJECT_ROOT / "benchmarks" / "results"
 LIMIT_S = 600
 # What the parts import beside torch and the standard library.
-_NEEDED = ("diffusers", "transformers", "peft", "accelerate", "safetensors", "pydantic", "typer")
-_NEEDED += ("rich", "yaml", "numpy", "scipy", "cv2", "PIL", "skimage", "torchvision")
-_NEEDED += ("DISTS_pytorch", "lpips")
+_NEEDED = (
+    *("diffusers", "transformers", "peft", "accelerate", "safetensors", "pydantic", "typer"),
+    *("rich", "yaml", "numpy", "scipy", "cv2", "PIL", "skimage", "torchvision"),
+    *("DISTS_pytorch", "lpips"),
+)
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,10 @@ GPU_PARTS = (
     _stages("fp32"),
     Part("training-step", "benchmarks.training_step", ("--profile", "sd21", "--random")),
 )
-_SMALL = ("--device", "cpu", "--arch", "sd21-eighth", "--r-px", "64", "--lr", "1e-3")
-_SMALL += ("--updates", "40", "--precision", "fp32", "bf16")
+_SMALL = (
+    *("--device", "cpu", "--arch", "sd21-eighth", "--r-px", "64", "--lr", "1e-3"),
+    *("--updates", "40", "--precision", "fp32", "bf16"),
+)
 _COUNTED = ("looped", "whole-image losses", "native", "--tag", "counted")
 CPU_PARTS = (
     Part("memory", "benchmarks.looped_chunk", ("--n", "1", "2", "4", "--kind", *_COUNTED)),

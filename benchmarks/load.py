@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import numpy as np
@@ -50,7 +51,7 @@ class Target:
 
     async def ask(self, client: httpx.AsyncClient, kind: str) -> int:
         """The status of one request."""
-        how: dict[str, object] = {"content": self.bodies[kind]}
+        how: dict[str, Any] = {"content": self.bodies[kind]}
         how["headers"] = {"Content-Type": "image/png"}
         if self.form:
             how = {"files": {"image": ("a.png", self.bodies[kind], "image/png")}}

@@ -45,7 +45,11 @@ def main() -> None:
     if shipped := verdict["means"].get("champion"):
         means["TUDSR, as it ships"] = shipped
     images = [profile.stage1.images, profile.stage2.images]
-    told = {"machine": machine_name(), "stage_images": images, "steps_s": _step_seconds()}
+    told: dict[str, Any] = {
+        "machine": machine_name(),
+        "stage_images": images,
+        "steps_s": _step_seconds(),
+    }
     told["means"] = means
     write_json(RESULTS / "make-run.json", {**told, "gains": verdict["gains"]})
     write_text(RESULTS / "make-run.md", _table(means))

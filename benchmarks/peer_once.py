@@ -19,7 +19,7 @@ def main() -> None:
     name, source, target = sys.argv[1:]
     peer = next(p for p in peers(8) if p.name.startswith(name))
     with Image.open(source) as image:
-        pixels = np.asarray(image.convert("RGB"), np.float32) / 255
+        pixels = np.asarray(image.convert("RGB"), np.float32) / np.float32(255)
     result = np.rint(peer.enlarge(pixels) * 255).astype(np.uint8)
     Image.fromarray(result).save(Path(target), compress_level=1)
 

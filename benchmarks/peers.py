@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -56,7 +56,7 @@ class NcnnModel:
     def _net(self) -> Any:
         import ncnn
 
-        net = ncnn.Net()
+        net: Any = cast(Any, ncnn).Net()
         net.opt.num_threads = THREADS
         net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
         net.opt.use_bf16_storage = False
@@ -70,7 +70,7 @@ class NcnnModel:
 
         planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))  # a Mat does not keep it alive
         extractor = self._net.create_extractor()
-        extractor.input("data", ncnn.Mat(planes))
+        extractor.input("data", cast(Any, ncnn).Mat(planes))
         _, out = extractor.extract("output")
         return np.clip(np.array(out).transpose(1, 2, 0), 0, 1)
 

@@ -55,9 +55,11 @@ class PlainStep:
 
     def _bce(self, images: Tensor, target: float) -> Tensor:
         features = self.dists.forward_once(images)[1:]
+        levels = self.settings.critic.levels
+        assert levels is not None, "a VGG critic has levels"
         maps = [
             head(_unit_power(features[level - 1]))
-            for head, level in zip(self.heads, self.settings.critic.levels, strict=True)
+            for head, level in zip(self.heads, levels, strict=True)
         ]
         losses = [
             F.binary_cross_entropy_with_logits(m.float(), torch.full_like(m, target).float())

@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--model", help=f"a bundle, version or alias, or {BASE!r} [champion]")
     parser.add_argument("--quick", action="store_true", help="512² of each photograph")
     parser.add_argument("--photos", type=int, help="so many photographs alone")

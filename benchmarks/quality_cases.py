@@ -47,7 +47,8 @@ class Case:
         side = min(self.hr.shape[:2])
         count = 1 + round(np.log2(side / WINDOW_PX))
         starts = np.linspace(0, side - WINDOW_PX, count).round().astype(int)
-        return [(slice(s, s + WINDOW_PX),) * 2 for s in starts.tolist()]
+        parts = [slice(s, s + WINDOW_PX) for s in starts.tolist()]
+        return [(part, part) for part in parts]
 
 
 def load_cases(folder: Path, sides: dict[int, int], photos: int | None) -> list[Case]:

@@ -56,7 +56,7 @@ class Scorer:
         path = self.cache / f"{_digest(case.lr, method.key)}.png"
         if path.is_file():
             with Image.open(path) as image:
-                return np.asarray(image, np.float32) / 255
+                return np.asarray(image, np.float32) / np.float32(255)
         result = as_saved(method.enlarge(case.lr))
         with writing(path) as temporary:
             levels = Image.fromarray(np.rint(result * 255).astype(np.uint8))

@@ -185,7 +185,7 @@ def _around_model(url: str) -> float:
 def _encode_seconds() -> dict[str, dict[str, float]]:
     """Seconds and megabytes of each way to encode one 2048² picture, median of five."""
     large = Image.fromarray(scene(3, 512)).resize((2048, 2048), Image.Resampling.BICUBIC)
-    picture = Picture(np.asarray(large, np.float32) / 255)
+    picture = Picture(np.asarray(large, np.float32) / np.float32(255))
     ways: dict[str, Callable[[], bytes]] = {
         f"png level {n}": lambda n=n: encode_image(picture, "PNG", png_level=n) for n in (0, 1, 6)
     }

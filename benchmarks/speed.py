@@ -47,7 +47,7 @@ Figures = dict[str, Any]
 
 def main() -> None:
     """Measure, judge, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--model", help="a bundle's folder, a version or an alias [champion]")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--peers", default="SPAN,Real-ESRGAN,esrgan-thick")
@@ -81,7 +81,7 @@ def _photograph(path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
     small = np.clip(bicubic_resize(read_image(source).pixels, SIDE_PX, SIDE_PX), 0, 1)
     levels = np.rint(small * 255).astype(np.uint8)
     Image.fromarray(levels).save(path)
-    return levels.astype(np.float32) / 255
+    return levels.astype(np.float32) / np.float32(255)
 
 
 def _functions(bundle: Path, names: list[str], pixels: Any) -> dict[str, Callable[[], float]]:

@@ -126,8 +126,10 @@ def _psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 def _lines(upscaler: Upscaler, lr: np.ndarray) -> list[int]:
     """Where the last pass' tiles meet; pictures are square."""
-    size, how = pass_sizes(*lr.shape[:2], split_scale(SCALE))[-1], upscaler.settings
-    tiles = plan_tiles(*size, how.tile_px, how.overlap_px, upscaler.runtime.size_multiple)
+    how, (height, width) = upscaler.settings, lr.shape[:2]
+    rows, columns = pass_sizes(height, width, split_scale(SCALE, how.one_pass_to))[-1]
+    multiple = upscaler.runtime.size_multiple
+    tiles = plan_tiles(rows, columns, how.tile_px, how.overlap_px, multiple)
     return sorted({round(t.rows.fade_in) for t in tiles if t.rows.fade_in is not None})
 
 

@@ -88,8 +88,9 @@ def diffusers_style(kind: str, where: str) -> Callable[[np.ndarray], np.ndarray]
     ours = upscaler_of(kind, where)
 
     def enlarge(lr: np.ndarray) -> np.ndarray:
-        passes = split_scale(SCALE)
-        for step, size in zip(passes, pass_sizes(*lr.shape[:2], passes), strict=True):
+        passes = split_scale(SCALE, ours.settings.one_pass_to)
+        height, width = lr.shape[:2]
+        for step, size in zip(passes, pass_sizes(height, width, passes), strict=True):
             whole = (slice(0, size[0]), slice(0, size[1]))
             wide = np.clip(enlarge_window(lr, size, whole, step.interpolation), 0, 1)
             lr = _faded(ours, wide, step.stage)

@@ -13,6 +13,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -85,7 +86,7 @@ def _base(profile: Profile) -> Base:
 
 
 def _pairs(profile: Profile, count: int) -> dict[str, torch.Tensor]:
-    photos = [p.path for p in list_photographs(profile.data.root) if p.split == "train"]
+    photos = [p.path for p in list_photographs(Path(profile.data.root)) if p.split == "train"]
     r_px, scales = profile.base.r_px, profile.stage1.scales
     pairs = TrainingPairs(photos, r_px, r_px, scales, profile.degradation, profile.seed)
     items = [pairs[i] for i in range(count)]

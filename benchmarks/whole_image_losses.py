@@ -93,7 +93,7 @@ def measure(profile: Profile, adapter1: Path, adapter2: Path, count: int) -> dic
     base = load_base(profile.base)
     t1, t2 = (load_adapter(p, base.unet, f"stage{i}") for i, p in ((1, adapter1), (2, adapter2)))
     n, r_px = profile.stage2.n, profile.base.r_px
-    photos = [p.path for p in list_photographs(profile.data.root) if p.split == "test"]
+    photos = [p.path for p in list_photographs(Path(profile.data.root)) if p.split == "test"]
     scales, seed = profile.stage2.scales, profile.seed + 1
     pairs = TrainingPairs(photos, n * r_px, r_px, scales, profile.degradation, seed)
     ratios: list[float] = []

@@ -6,15 +6,17 @@ in memory. Any window equals the same part of the whole result.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from tudsr.images.picture import Windows
 
 Method = Literal["bicubic", "bilinear"]
-_SUPPORT = {"bicubic": 2, "bilinear": 1}
+_SUPPORT_PX = 2  # of the wider kernel, Keys'
 
 
 def enlarge_window(
@@ -38,11 +40,16 @@ def enlarge_window(
     Returns:
         The window, float32, (rows, columns, 3); bicubic overshoots the range of ``image``.
     """
-    rows, top, bottom = _weights(image.shape[0], size[0], window[0], method)
-    columns, left, right = _weights(image.shape[1], size[1], window[1], method)
-    part = image[top:bottom, left:right]
-    wide = np.matmul(columns, part)  # (h', w, 3): each row of the part, columns enlarged
-    return np.tensordot(rows, wide, axes=(1, 0))
+    rows, top, bottom = _needed(image.shape[0], size[0], window[0])
+    columns, left, right = _needed(image.shape[1], size[1], window[1])
+    part = image[rows, columns]
+    wanted = window[1].stop - window[1].start, window[0].stop - window[0].start
+    kernel = Image.Resampling.BICUBIC if method == "bicubic" else Image.Resampling.BILINEAR
+    out = np.empty((wanted[1], wanted[0], part.shape[2]), np.float32)
+    for c in range(part.shape[2]):
+        plane = Image.fromarray(np.ascontiguousarray(part[:, :, c], np.float32))
+        out[:, :, c] = np.asarray(plane.resize(wanted, kernel, box=(left, top, right, bottom)))
+    return out
 
 
 def bilinear_resize(image: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
@@ -51,21 +58,9 @@ def bilinear_resize(image: NDArray[np.float32], height: int, width: int) -> NDAr
     return enlarge_window(image, (height, width), window, "bilinear")
 
 
-def _weights(
-    length: int, enlarged: int, part: slice, method: Method
-) -> tuple[NDArray[np.float32], int, int]:
-    """Weights (wanted, used) of the source pixels [first, last) that a span of the result needs."""
-    centres = (np.arange(part.start, part.stop) + 0.5) * (length / enlarged)
-    support = _SUPPORT[method]
-    first = max(0, int(np.floor(centres[0] - support)))
-    last = min(length, int(np.ceil(centres[-1] + support)))
-    distance = np.abs(centres[:, None] - (np.arange(first, last) + 0.5))
-    kernel = _bicubic(distance) if method == "bicubic" else np.maximum(0, 1 - distance)
-    return (kernel / kernel.sum(axis=1, keepdims=True)).astype(np.float32), first, last
-
-
-def _bicubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keys' kernel with a = -1/2 for distances x >= 0."""
-    near = (1.5 * x - 2.5) * x**2 + 1
-    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
+def _needed(length: int, enlarged: int, part: slice) -> tuple[slice, float, float]:
+    """The source pixels that a span of the result needs, and where in them it begins and ends."""
+    first, last = part.start * length / enlarged, part.stop * length / enlarged
+    start = max(0, math.floor(first) - _SUPPORT_PX)
+    stop = min(length, math.ceil(last) + _SUPPORT_PX)
+    return slice(start, stop), first - start, last - start
