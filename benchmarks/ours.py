@@ -19,6 +19,7 @@ from tudsr.profile import Profile, UpscaleSettings, load_profile
 from tudsr.provenance import code_fingerprint
 from tudsr.release.bundle import load_bundle
 from tudsr.release.locate import locate_model
+from tudsr.upscale.cascade import split_scale
 from tudsr.upscale.upscaler import Stages, TileRuntime, Upscaler
 
 Pixels = np.ndarray[Any, np.dtype[np.float32]]
@@ -39,7 +40,7 @@ class Ours:
     """Our methods.
 
     Attributes:
-        by_scale: the first of each is the one to judge.
+        by_scale: the first of each is the one to judge, which the model's settings choose.
         main: its name by scale.
         signature: which model it is.
     """
@@ -72,7 +73,9 @@ def our_methods(model: str | None, scratch: Path, ablation: bool) -> Ours:
 def _cascades(
     runtime: TileRuntime, settings: UpscaleSettings, key: str, scale: int, ablation: bool
 ) -> list[Method]:
-    chosen = list(ABLATION[scale].items())[: None if ablation else 1]
+    main = [(step.ratio, step.stage) for step in split_scale(scale, settings.one_pass_to)]
+    chosen = sorted(ABLATION[scale].items(), key=lambda named: named[1] != main)
+    chosen = chosen[: None if ablation else 1]
     upscaler = Upscaler(runtime, settings)
 
     def method(name: str, stages: Stages) -> Method:

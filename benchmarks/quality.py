@@ -43,6 +43,7 @@ def main() -> None:
         rows = _rows(cases, scorer, ours.by_scale, options)
     facts = {
         "model": ours.signature,
+        "main": {str(scale): name for scale, name in ours.main.items()},
         "machine": machine_name(),
         "original_px": sides,
         "seconds": round(time.monotonic() - started),

@@ -94,7 +94,7 @@ def table(told: dict[str, Any]) -> str:
     lines = [head, ["---", "---", *["--:"] * len(COLUMNS)]]
     for scale in (8, 4):
         for entry in _entries(told, scale):
-            if _is_ours(entry["method"]) and not _is_main(entry["method"]):
+            if _is_ours(entry["method"]) and entry["method"] != told["main"][str(scale)]:
                 continue
             cells = [f"{entry['means'][m]:.{digits}f}" for m, _, digits in COLUMNS]
             lines.append([f"x{scale}, {entry['kind']}", entry["method"], *cells])
@@ -107,10 +107,6 @@ def _entries(told: dict[str, Any], scale: int) -> list[dict[str, Any]]:
 
 def _is_ours(name: str) -> bool:
     return name.startswith("TUDSR") or name == "base alone"
-
-
-def _is_main(name: str) -> bool:
-    return name in ("TUDSR M4N2", "TUDSR M2N2")
 
 
 def write_picture(peer: str) -> None:
