@@ -48,9 +48,9 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "small": {
         "factor": 4,
         "balance": 0.75,
-        "channels": (48, 96, 128),
+        "channels": (32, 48, 64),
         "layers": 1,
-        "groups": 16,
+        "groups": 8,
         "learned": (48, 16),
     },
 }
