@@ -11,9 +11,10 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -54,9 +55,7 @@ class NcnnModel:
 
     @cached_property
     def _net(self) -> Any:
-        import ncnn
-
-        net: Any = cast(Any, ncnn).Net()
+        net: Any = import_module("ncnn").Net()
         net.opt.num_threads = THREADS
         net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
         net.opt.use_bf16_storage = False
@@ -66,11 +65,9 @@ class NcnnModel:
 
     def __call__(self, pixels: Pixels) -> Pixels:
         """The whole picture at once."""
-        import ncnn
-
         planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))  # a Mat does not keep it alive
         extractor = self._net.create_extractor()
-        extractor.input("data", cast(Any, ncnn).Mat(planes))
+        extractor.input("data", import_module("ncnn").Mat(planes))
         _, out = extractor.extract("output")
         return np.clip(np.array(out).transpose(1, 2, 0), 0, 1)
 
