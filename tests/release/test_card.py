@@ -75,3 +75,9 @@ def test_the_real_manifest_fits():
     assert sum(int(row[2]) for row in sources[2:]) == sum(
         r["file"].startswith("train/") for r in rows
     )
+
+
+def test_a_model_that_needs_one_stage_up_to_x4_says_so():
+    told = "Up to 4 times the first stage does it alone."
+    paper = model_card(load_profile("sd21"), verdict(), provenance(), ROWS)
+    assert told in card() and "does it alone" not in paper
