@@ -56,14 +56,33 @@ def bicubic_rows(image: Windows, height: int, width: int, rows: slice) -> NDArra
     first, last, margin = rows.start * ratio, rows.stop * ratio, 2 * max(1, ratio) + 1
     top = max(0, math.floor(first - margin))
     slab = image[top : min(image.shape[0], math.ceil(last + margin))]
-    size = (width, rows.stop - rows.start)
     box = (0, first - top, slab.shape[1], min(last - top, slab.shape[0]))
     planes = slab[:, :, None] if slab.ndim == 2 else slab
-    out = np.empty((size[1], width, planes.shape[2]), np.float32)
-    for c in range(planes.shape[2]):
-        plane = Image.fromarray(np.ascontiguousarray(planes[:, :, c], np.float32))
-        out[:, :, c] = np.asarray(plane.resize(size, Image.Resampling.BICUBIC, box=box))
+    out = resize_box(planes, rows.stop - rows.start, width, box, Image.Resampling.BICUBIC)
     return out[:, :, 0] if slab.ndim == 2 else out
+
+
+def resize_box(
+    image: NDArray[np.float32],
+    height: int,
+    width: int,
+    box: tuple[float, float, float, float],
+    kernel: Image.Resampling,
+) -> NDArray[np.float32]:
+    """A part of (H, W, C) to (height, width, C); the kernel sees what lies around the part too.
+
+    Args:
+        image: of any range.
+        height: rows of the result.
+        width: columns of the result.
+        box: left, top, right and bottom of the part, fractions of pixels allowed.
+        kernel: one of Pillow's, stretched where a side shrinks.
+    """
+    out = np.empty((height, width, image.shape[2]), np.float32)
+    for c in range(image.shape[2]):
+        plane = Image.fromarray(np.ascontiguousarray(image[:, :, c], np.float32))
+        out[:, :, c] = np.asarray(plane.resize((width, height), kernel, box=box))
+    return out
 
 
 def _resize_plane(plane: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
