@@ -129,7 +129,7 @@ def _lines(upscaler: Upscaler, lr: np.ndarray) -> list[int]:
     how, (height, width) = upscaler.settings, lr.shape[:2]
     rows, columns = pass_sizes(height, width, split_scale(SCALE, how.one_pass_to))[-1]
     multiple = upscaler.runtime.size_multiple
-    tiles = plan_tiles(rows, columns, how.tile_px, how.overlap_px, multiple)
+    tiles = plan_tiles(rows, columns, how, multiple)
     return sorted({round(t.rows.fade_in) for t in tiles if t.rows.fade_in is not None})
 
 

@@ -38,7 +38,7 @@ def cost_of(
     goal = Target.of(target)
     sizes = pass_sizes(*size, split_scale(goal.ratio(*size), how.one_pass_to))
     sizes[-1] = goal.size(*size)
-    plans = [plan_tiles(*s, how.tile_px, how.overlap_px, multiple, how.floor_px) for s in sizes]
+    plans = [plan_tiles(*s, how, multiple) for s in sizes]
     px = sum(t.rows.padded * t.columns.padded for plan in plans for t in plan)
     return Cost(sum(map(len, plans)), px, sizes[-1][0] * sizes[-1][1])
 

@@ -10,7 +10,7 @@ from tudsr.upscale.tiles import plan_tiles
 @pytest.mark.parametrize(("side", "tile_px", "overlap_px"), [(512, 544, 32), (192, 512, 64)])
 def test_a_crop_within_one_tile_is_judged_in_four(side, tile_px, overlap_px):
     how = tiled(UpscaleSettings(tile_px=tile_px, overlap_px=overlap_px), side, 16)
-    assert len(plan_tiles(side, side, how.tile_px, how.overlap_px, 16)) == 4
+    assert len(plan_tiles(side, side, how, 16)) == 4
     assert how.overlap_px == overlap_px
 
 

@@ -39,12 +39,26 @@ def pixels():
 
 @pytest.mark.parametrize("size", [(64, 64), (65, 200), (500, 333), (30, 100)])
 @pytest.mark.parametrize("overlap", [0, 16, 32])
-def test_the_windows_of_all_tiles_sum_to_exactly_one(size, overlap):
+@pytest.mark.parametrize("even", [False, True])
+def test_the_windows_of_all_tiles_sum_to_exactly_one(size, overlap, even):
     total = np.zeros((*size, 1), np.float32)
-    tiles = plan_tiles(*size, 64, overlap, 16)
+    how = UpscaleSettings(tile_px=64, overlap_px=overlap, even_tiles=even)
+    tiles = plan_tiles(*size, how, 16)
     for tile in tiles:
         blend(total, np.ones((tile.rows.padded, tile.columns.padded, 1), np.float32), tile)
     assert (total == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("side", "floor_px", "tile_px", "count"),
+    [(2048, 0, 528, 4), (600, 0, 320, 2), (600, 400, 400, 2), (545, 0, 288, 2), (544, 0, 544, 1)],
+)
+def test_even_tiles_are_as_small_as_their_number_allows(side, floor_px, tile_px, count):
+    how = UpscaleSettings(tile_px=544, overlap_px=16, even_tiles=True, floor_px=floor_px)
+    tiles = plan_tiles(side, 16, how, 16)
+    assert [tile.rows.padded for tile in tiles] == [tile_px] * count
+    uneven = plan_tiles(side, 16, how.model_copy(update={"even_tiles": False}), 16)
+    assert len(uneven) == count
 
 
 def test_a_picture_below_the_floor_is_reflected_up_to_it_and_cut_after(pixels):
@@ -55,7 +69,7 @@ def test_a_picture_below_the_floor_is_reflected_up_to_it_and_cut_after(pixels):
     assert runtime.seen[0] == (1, (48, 48, 3))
     assert {shape for stage, shape in runtime.seen if stage == 2} == {(48, 64, 3)}
     np.testing.assert_array_equal(result, Upscaler(Same(), SETTINGS).upscale(small, 4))
-    beyond = plan_tiles(9, 20, 64, 16, 16, floor_px=1000)
+    beyond = plan_tiles(9, 20, SETTINGS.model_copy(update={"floor_px": 1000}), 16)
     assert [(t.rows.padded, t.columns.padded) for t in beyond] == [(64, 64)], "a tile is the limit"
 
 

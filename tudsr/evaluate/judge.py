@@ -114,7 +114,7 @@ def seam_method(runtime: TileRuntime, settings: UpscaleSettings) -> Method:
     def lines(height: int, width: int, scale: int) -> tuple[list[int], list[int]]:
         """Where the last pass' tiles hand over."""
         size = pass_sizes(height // scale, width // scale, split_scale(scale))[-1]
-        tiles = plan_tiles(*size, settings.tile_px, settings.overlap_px, runtime.size_multiple)
+        tiles = plan_tiles(*size, settings, runtime.size_multiple)
         rows = {round(t.rows.fade_in) for t in tiles if t.rows.fade_in is not None}
         columns = {round(t.columns.fade_in) for t in tiles if t.columns.fade_in is not None}
         return sorted(rows), sorted(columns)

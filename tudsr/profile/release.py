@@ -14,6 +14,11 @@ class UpscaleSettings(Section):
 
     tile_px: int = Field(default=512, ge=32, description="side of a tile, pixels")
     overlap_px: int = Field(default=64, ge=0, description="overlap of neighbouring tiles, pixels")
+    even_tiles: bool = Field(
+        default=False,
+        description="tiles as small as the number of them that tile_px needs; for a base that does "
+        "not mind sides other than those it was trained on",
+    )
     one_pass_to: float = Field(
         default=2.0,
         ge=2,

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tudsr.profile import UpscaleSettings
+
 # Ramps are rounded to this fraction: products of two are then multiples of 2**-24, which float32
 # adds without rounding, and the weights of a pixel sum to 1 exactly.
 _STEPS = 4096
@@ -69,25 +71,21 @@ class Tile:
         return slice(self.rows.start, self.rows.stop), slice(self.columns.start, self.columns.stop)
 
 
-def plan_tiles(
-    height: int, width: int, tile_px: int, overlap_px: int, multiple: int = 1, floor_px: int = 0
-) -> list[Tile]:
-    """Cover a picture with full-size tiles, row by row; the last row and column move inward.
+def plan_tiles(height: int, width: int, how: UpscaleSettings, multiple: int = 1) -> list[Tile]:
+    """Cover a picture with tiles of one size, row by row; the last row and column move inward.
 
     A side that is not longer than a tile gets one tile of that side, padded up to ``multiple`` and
-    to ``floor_px``.
+    to the floor. Even tiles are as small as the same number of them allows: less is made twice.
 
     Args:
         height: of the picture, pixels.
         width: of the picture, pixels.
-        tile_px: side of a tile, a multiple of ``multiple``.
-        overlap_px: least overlap of neighbours, below ``tile_px``.
+        how: side of a tile, a multiple of ``multiple``; least overlap of neighbours, below it; the
+            least side that the model gets to see, where a longer one than a tile counts as one;
+            and whether tiles are even.
         multiple: what the model needs a tile's sides to be multiples of.
-        floor_px: the least side that the model gets to see; a longer one than a tile counts as one.
     """
-    floor_px = min(floor_px, tile_px)
-    rows = _spans(height, tile_px, overlap_px, multiple, floor_px)
-    columns = _spans(width, tile_px, overlap_px, multiple, floor_px)
+    rows, columns = (_spans(side, how, multiple) for side in (height, width))
     return [Tile(r, c) for r in rows for c in columns]
 
 
@@ -106,10 +104,16 @@ def blend(canvas: Any, restored: NDArray[np.float32], tile: Tile) -> None:
     canvas[tile.area] += inner * weights
 
 
-def _spans(length: int, tile_px: int, overlap_px: int, multiple: int, floor_px: int) -> list[Span]:
-    if length <= tile_px:
-        padded = -(-max(length, floor_px) // multiple) * multiple
+def _spans(length: int, how: UpscaleSettings, multiple: int) -> list[Span]:
+    floor_px, overlap_px = min(how.floor_px, how.tile_px), how.overlap_px
+    if length <= how.tile_px:
+        padded = _raised(max(length, floor_px), multiple)
         return [Span(0, length, padded, None, None, 0)]
+    tile_px = how.tile_px
+    if how.even_tiles:
+        count = -(-(length - overlap_px) // (tile_px - overlap_px))
+        even = _raised(-(-(length + (count - 1) * overlap_px) // count), multiple)
+        tile_px = min(tile_px, max(even, floor_px))
     last = length - tile_px
     starts = [*range(0, last, tile_px - overlap_px), last]
     middles = [(a + tile_px + b) / 2 for a, b in pairwise(starts)]
@@ -118,6 +122,10 @@ def _spans(length: int, tile_px: int, overlap_px: int, multiple: int, floor_px: 
         Span(start, tile_px, tile_px, fade_in, fade_out, overlap_px / 2)
         for start, (fade_in, fade_out) in zip(starts, ends, strict=True)
     ]
+
+
+def _raised(px: int, multiple: int) -> int:
+    return -(-px // multiple) * multiple
 
 
 def _ramp(x: NDArray[Any], ramp_px: float) -> NDArray[Any]:

@@ -185,9 +185,7 @@ class Upscaler:
         return _Job(pixels, passes, sizes, plans, fidelity, progress, note)
 
     def _plan(self, size: tuple[int, int]) -> list[Tile]:
-        how = self.settings
-        multiple = self.runtime.size_multiple
-        return plan_tiles(*size, how.tile_px, how.overlap_px, multiple, how.floor_px)
+        return plan_tiles(*size, self.settings, self.runtime.size_multiple)
 
     def _rows(self, job: _Job) -> Generator[tuple[slice, Floats]]:
         """All passes, then the finished rows of the result in [0, 1]."""
