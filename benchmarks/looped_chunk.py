@@ -6,8 +6,9 @@ On meta tensors (the default) the true architecture runs without weights or time
 live tensor is counted exactly; attention is counted as flash attention keeps it. So are the
 operations of all matrix products, which bound T2 where they fill the device. On the CPU the same
 peak, and times, in bf16; on a GPU the allocator's own peak and times. Native training is the same
-step on the un-cut N·R picture. The loss trunk is VGG16's architecture, and so is the critic's
-but for the kind that names DINOv3-ViT-B/16. Writes
+step on the un-cut N·R picture; the two take turns. The loss trunk is VGG16's architecture, and so
+is the critic's but for the kind that names DINOv3-ViT-B/16; of sd21-eighth they have an eighth of
+the channels too. Writes
 benchmarks/results/looped-chunk-DEVICE-ARCH[-TAG].{json,md}.
 """
 
@@ -19,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -65,13 +66,28 @@ def main() -> None:
     given = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for n in given.n:
-        for kind in given.kind:
-            if kind != "native" or n in given.native:
-                how = (given.arch, given.device, given.r_px, n, kind, given.runs)
-                rows.append(measure(*how, operations=given.device == "meta"))
-                print(rows[-1], flush=True)
-                _write(given, rows)
+        kinds = [k for k in given.kind if k != "native" or n in given.native]
+        for kind in kinds:
+            how = (given.arch, given.device, given.r_px, n, kind)
+            rows.append(measure(*how, operations=given.device == "meta"))
+            print(rows[-1], flush=True)
+            _write(given, rows)
+        if given.device != "meta":
+            _time(given, n, [row for row in rows if row["n"] == n])
+            _write(given, rows)
     print(table(rows))
+
+
+def _time(given: argparse.Namespace, n: int, rows: list[dict[str, Any]]) -> None:
+    """Seconds of a step of each kind that fits, in turns; the first round is not counted."""
+    fitting = [row for row in rows if "peak_mib" in row]
+    steps = [prepared(given.arch, given.device, given.r_px, n, row["kind"]) for row in fitting]
+    for run in range(given.runs + 1):
+        for row, (step, batch) in zip(fitting, steps, strict=True):
+            seconds = _seconds(step, batch, given.device)
+            if run:
+                row.setdefault("seconds", []).append(seconds)
+        print([round(row["seconds"][-1], 2) for row in fitting if run], flush=True)
 
 
 def _write(given: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
@@ -87,46 +103,51 @@ def _write(given: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
 
 
 def measure(
-    arch: str,
-    device: str,
-    r_px: int,
-    n: int,
-    kind: str,
-    runs: int = 0,
-    operations: bool = False,
+    arch: str, device: str, r_px: int, n: int, kind: str, operations: bool = False
 ) -> dict[str, Any]:
-    """Peak MiB of one optimizer step on one picture, its seconds where time passes, its TFLOP."""
-    meta = device == "meta"
-    base = _shapes(arch) if meta else random_base(arch, 0, device)
-    if kind.endswith("checkpointed"):
-        base.checkpoint_gradients()
-    task = stage_two(base, r_px, n, kind.startswith("whole-image"), kind == VIT)
-    step = _native(task) if kind == "native" else task.update
-    batch = {k: torch.rand(1, 3, s, s).to(device) for k, s in (("lr", r_px), ("hr", n * r_px))}
+    """Peak MiB of one optimizer step on one picture, and its TFLOP where asked for."""
+    step, batch = prepared(arch, device, r_px, n, kind)
     row: dict[str, Any] = {"n": n, "kind": kind}
-    with attention_without_scores() if meta else nullcontext():
-        row |= _cost(step, batch, device, 0 if meta else runs)
+    with attention_without_scores() if device == "meta" else nullcontext():
+        row |= _peak(step, batch, device)
     return row | {"tflop": _tflop(step, batch)} if operations else row
 
 
-def _cost(step: Step, batch: dict[str, Any], device: str, runs: int) -> dict[str, Any]:
-    row: dict[str, Any] = {}
+def prepared(
+    arch: str, device: str, r_px: int, n: int, kind: str
+) -> tuple[Step, dict[str, torch.Tensor]]:
+    """A kind's optimizer step on random weights, and one random picture for it."""
+    base = _shapes(arch) if device == "meta" else random_base(arch, 0, device)
+    if kind.endswith("checkpointed"):
+        base.checkpoint_gradients()
+    trunk = "random_eighth" if arch == "sd21-eighth" else "random"
+    task = stage_two(base, r_px, n, kind.startswith("whole-image"), kind == VIT, trunk)
+    step = _native(task) if kind == "native" else task.update
+    sides = (("lr", r_px), ("hr", n * r_px))
+    return step, {k: torch.rand(1, 3, s, s).to(device) for k, s in sides}
+
+
+def _peak(step: Step, batch: dict[str, Any], device: str) -> dict[str, Any]:
     try:
         step(batch, 0, 1.0)  # the optimizers' moments exist from here on
-        row["peak_mib"] = _peak_mib(step, batch, device)
-        if runs:
-            row["seconds"] = [_seconds(step, batch, device) for _ in range(runs)]
+        return {"peak_mib": _peak_mib(step, batch, device)}
     except torch.OutOfMemoryError as error:  # what native training at 2048 pixels may come to
-        row["out_of_memory"] = str(error).splitlines()[0]
-    return row
+        return {"out_of_memory": str(error).splitlines()[0]}
 
 
-def stage_two(base: Base, r_px: int, n: int, whole: bool = False, vit: bool = False) -> StageTwo:
+def stage_two(
+    base: Base,
+    r_px: int,
+    n: int,
+    whole: bool = False,
+    vit: bool = False,
+    trunk: Literal["random", "random_eighth"] = "random",
+) -> StageTwo:
     """Algorithm 2 in bf16 on random weights: rank 32, EA-DISTS on both terms, a critic."""
     profile = load_profile("sd21")
     with tempfile.TemporaryDirectory() as folder:
-        trunk = _random_vit(folder) if vit else {"trunk": "random", "trunk_path": None}
-        settings = _settings(profile, base, r_px, n, whole, {**trunk, "levels": None})
+        critic = _random_vit(folder) if vit else {"trunk": trunk, "trunk_path": None}
+        settings = _settings(profile, base, r_px, n, whole, {**critic, "levels": None}, trunk)
         for seed, name in enumerate((STAGE1, STAGE2)):
             with torch.device(base.prompt.device):
                 add_adapter(base.unet, name, profile.stage2.lora, seed)
@@ -135,10 +156,10 @@ def stage_two(base: Base, r_px: int, n: int, whole: bool = False, vit: bool = Fa
 
 
 def _settings(
-    profile: Profile, base: Base, r_px: int, n: int, whole: bool, critic: dict[str, Any]
+    profile: Profile, base: Base, r_px: int, n: int, whole: bool, critic: dict[str, Any], trunk: str
 ) -> dict[str, Any]:
     """Parts of a profile for stage 2 on one picture."""
-    loss = profile.stage2.loss.model_copy(update={"trunk": "random", "l1_only_images": 0})
+    loss = profile.stage2.loss.model_copy(update={"trunk": trunk, "l1_only_images": 0})
     change = {
         "n": n,
         "accumulate": n * n,

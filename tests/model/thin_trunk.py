@@ -26,7 +26,7 @@ def thin_trunk() -> StagedTrunk:
     return trunk.eval().requires_grad_(False)
 
 
-def thin_dists() -> Dists:
+def thin_dists(_: object = None) -> Dists:
     """DISTS with weights for as many channels as there are."""
     dists, channels = Dists(), 3 + sum(WIDTHS)
     dists.alpha, dists.beta = dists.alpha[:channels], dists.beta[:channels]

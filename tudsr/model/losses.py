@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tudsr.model.fused import blur, paired_moments
 from tudsr.model.precision import at_least_single, freeze_in_half
 from tudsr.model.published import dists_alpha_beta
-from tudsr.model.trunks import load_trunk, normalise
+from tudsr.model.trunks import VGG_WIDTHS, load_trunk, normalise
 
 # DISTS' stabilising constants (Ding et al. 2020, Eq. 3 and 4).
 _C1 = _C2 = 1e-6
@@ -31,13 +31,15 @@ class StagedTrunk(nn.Module):
 
     blur: Tensor
     levels = (1, 2, 3, 4, 5)
-    widths: tuple[int, ...] = (64, 128, 256, 512, 512)
+    widths: tuple[int, ...]
     strides_px = (1, 2, 4, 8, 16)
     reaches_px = (2, 7, 21, 49, 105)
 
     def __init__(self, trunk: nn.Sequential) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(_split_at_pools(trunk))
+        stages = _split_at_pools(trunk)
+        self.stages = nn.ModuleList(stages)
+        self.widths = tuple(_last_width(stage) for stage in stages)
         hanning = torch.tensor([0.25, 0.5, 0.25])
         self.register_buffer("blur", torch.outer(hanning, hanning))
 
@@ -79,14 +81,20 @@ def _shared_trunk(name: str, path: str | None, device: str, half: bool) -> Stage
 
 
 class Dists(nn.Module):
-    """DISTS (Ding et al. 2020) with its published weights on a trunk's features."""
+    """DISTS (Ding et al. 2020) with its published weights on a trunk's features.
+
+    Args:
+        widths: channels of the trunk's stages. A trunk of fewer than VGG16's, which is for tests,
+            takes the weights of each stage's first ones.
+    """
 
     alpha: Tensor
     beta: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, widths: Sequence[int] = VGG_WIDTHS) -> None:
         super().__init__()
-        alpha, beta = (torch.from_numpy(w).float().flatten() for w in dists_alpha_beta())
+        kept = _first_of_each(widths)
+        alpha, beta = (torch.from_numpy(w).float().flatten()[kept] for w in dists_alpha_beta())
         total = alpha.sum() + beta.sum()
         self.register_buffer("alpha", alpha / total)
         self.register_buffer("beta", beta / total)
@@ -163,6 +171,18 @@ def bce(logit_maps: Sequence[Tensor], target: float) -> Tensor:
 def _unit(features: Tensor) -> Tensor:
     features = at_least_single(features)
     return features / (features.square().sum(1, keepdim=True) + 1e-10).sqrt()
+
+
+def _last_width(stage: nn.Sequential) -> int:
+    return [layer for layer in stage if isinstance(layer, nn.Conv2d)][-1].out_channels
+
+
+def _first_of_each(widths: Sequence[int]) -> list[int]:
+    """Places of a thinner trunk's channels among those of the picture and VGG16's five stages."""
+    starts = [0, 3]
+    for width in VGG_WIDTHS[:-1]:
+        starts.append(starts[-1] + width)
+    return [s + i for s, width in zip(starts, (3, *widths), strict=True) for i in range(width)]
 
 
 def _split_at_pools(trunk: nn.Sequential) -> list[nn.Sequential]:

@@ -21,6 +21,7 @@ from tudsr.errors import ModelError
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _PLAN = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+VGG_WIDTHS = tuple(width for width, _ in _PLAN)
 
 # Of torchvision's vgg16 (IMAGENET1K_V1, vgg16-397923af): tells it from other VGG16 weights.
 _VGG_FIRST_BIASES = (0.4034, 0.3778, 0.4644, -0.3228, 0.3940, -0.3953, 0.3951, -0.5496)
@@ -36,21 +37,24 @@ def load_trunk(name: str, path: str | None = None) -> nn.Sequential:
 
     Takes (B, 3, H, W) images normalised with ImageNet's mean and standard deviation. Frozen, in
     evaluation mode, float32. ``name`` is ``hed_vgg16``, ``vgg16`` (torchvision's ImageNet weights
-    from the safetensors file ``path``) or ``random`` (seeded; for tests).
+    from the safetensors file ``path``), ``random`` (seeded; for tests) or ``random_eighth``, which
+    has an eighth of the channels, as the architecture sd21-eighth has.
 
     Raises:
         ModelError: an unknown name, or weights that are not there.
     """
-    trunk = _layers()
+    trunk = _layers(8 if name == "random_eighth" else 1)
     convs = [layer for layer in trunk if isinstance(layer, nn.Conv2d)]
     if name == "hed_vgg16":
         _load_hed(convs)
     elif name == "vgg16":
         _load_torchvision(trunk, path)
-    elif name == "random":
+    elif name in ("random", "random_eighth"):
         _init_random(convs)
     else:
-        raise ModelError(f"unknown trunk {name!r}; known are hed_vgg16, vgg16, random")
+        raise ModelError(
+            f"unknown trunk {name!r}; known are hed_vgg16, vgg16, random, random_eighth"
+        )
     return trunk.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
@@ -61,13 +65,13 @@ def normalise(images: Tensor) -> Tensor:
     return (images - mean[:, None, None]) / std[:, None, None]
 
 
-def _layers() -> nn.Sequential:
+def _layers(divisor: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     channels = 3
     for width, depth in _PLAN:
         for _ in range(depth):
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=False)]
-            channels = width
+            layers += [nn.Conv2d(channels, width // divisor, 3, padding=1), nn.ReLU(inplace=False)]
+            channels = width // divisor
         layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers)
 

@@ -57,7 +57,7 @@ class LoraSettings(Section):
 class CriticSettings(Section):
     """The discriminator: a frozen feature trunk and trained heads on three of its levels."""
 
-    trunk: Literal["hed_vgg16", "vgg16", "random", "dinov3", "dinov2"] = Field(
+    trunk: Literal["hed_vgg16", "vgg16", "random", "random_eighth", "dinov3", "dinov2"] = Field(
         default="hed_vgg16", description="dinov3 is the paper's ViT-B/16, dinov2 the free ViT-B/14"
     )
     trunk_path: str | None = Field(
@@ -114,7 +114,7 @@ class LossSettings(Section):
     real_target: Unit = Field(
         default=0.8, description="soft label of real images, also the generator's"
     )
-    trunk: Literal["hed_vgg16", "vgg16", "random"] = Field(
+    trunk: Literal["hed_vgg16", "vgg16", "random", "random_eighth"] = Field(
         default="hed_vgg16", description="DISTS trunk"
     )
     trunk_path: str | None = Field(default=None, description="weights file for trunk vgg16")

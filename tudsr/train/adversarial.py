@@ -38,9 +38,9 @@ class AdversarialStep:
         # In evaluation mode spectral norm's power iteration rests: it moves once an optimizer step,
         # so that the micro-batches of a step are one function, however many and on whatever ranks.
         self.critic = Critic(settings.critic, seed, self.device, half).eval()
-        self.dists = Dists().to(self.device)
         loss = settings.loss
         self.trunk = staged_trunk(loss.trunk, loss.trunk_path, self.device, half)
+        self.dists = Dists(self.trunk.widths).to(self.device)
         if half:
             freeze_in_half(base)
         self.parameters = adapter_parameters(base.unet, adapter)

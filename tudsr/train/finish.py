@@ -117,7 +117,7 @@ class FinishingTask(BaseWeights):
         loss = profile.stage1.loss
         half = in_half(self.device, profile.runtime)
         self.trunk = staged_trunk(loss.trunk, loss.trunk_path, self.device, half)
-        self.dists = Dists().to(self.device)
+        self.dists = Dists(self.trunk.widths).to(self.device)
 
     def update(self, batch: dict[str, Tensor], images_seen: int, rate: float) -> dict[str, Tensor]:
         """One AdamW step on ``lr`` (B, 3, R, R) and ``hr``, of side R or N·R, in [0, 1]."""
