@@ -48,9 +48,10 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "small": {
         "factor": 4,
         "balance": 0.75,
-        "channels": (32, 48, 64),
+        "channels": (16, 32, 64),
         "layers": 1,
         "groups": 8,
+        "middle": "UNetMidBlock2D",
         "learned": (48, 16),
     },
 }
@@ -165,6 +166,7 @@ def _random_small(arch: str) -> Base:
         out_channels=3 * plan["factor"] ** 2,
         down_block_types=("DownBlock2D",) * levels,
         up_block_types=("UpBlock2D",) * levels,
+        mid_block_type=plan.get("middle", "UNetMidBlock2DCrossAttn"),
         block_out_channels=plan["channels"],
         layers_per_block=plan["layers"],
         norm_num_groups=plan["groups"],
