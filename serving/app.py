@@ -28,6 +28,7 @@ from serving.jobs import Job
 from serving.metrics import metrics
 from serving.parameters import Parameters
 from serving.refusal import Refusal, refusal_of
+from serving.scheduler import stopping
 from serving.settings import ServeSettings
 from serving.ticket import Ticket
 from tudsr.errors import SettingsError
@@ -67,8 +68,10 @@ class Service:
         """Count a request and its body while it is held, so that bodies cannot fill the memory.
 
         Raises:
-            Refusal: ``queue_full``: as many requests or bytes as allowed are held.
+            Refusal: ``queue_full``: as many requests or bytes as allowed are held; ``draining``.
         """
+        if self.engine is not None and self.engine.scheduler.draining:
+            raise stopping()
         declared = request.headers.get("content-length", "")
         size = int(declared) if declared.isdigit() else self.settings.max_upload_bytes
         full = self.held >= self.settings.queue

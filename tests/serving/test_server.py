@@ -17,12 +17,12 @@ from tests.serving.conftest import Server
 from tests.serving.fakes import encoded, until
 
 
-def ask(server, path: str, body: bytes | None = None, kind: str = "image/png", method=None):
+def ask(server, path, body: bytes | None = None, kind="image/png", method=None, timeout=120):
     """(status, headers, body)"""
     headers = {"Content-Type": kind} if body is not None else {}
     request = urllib.request.Request(server.url + path, body, headers, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=120) as answer:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
             return answer.status, answer.headers, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.headers, error.read()
@@ -118,3 +118,34 @@ def test_sigterm_finishes_what_runs_and_a_restart_goes_on_with_the_jobs(bundle, 
         for job in long:
             until(lambda j=job: json.loads(ask(second, f"/v1/jobs/{j}")[2])["state"] == "done", 90)
             assert ask(second, f"/v1/jobs/{job}/result")[0] == 200
+
+
+@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["parent", "group"])
+def test_while_it_ends_it_answers_at_once_and_finishes_what_runs(bundle, tmp_path, send):
+    command = [sys.executable, "-m", "tudsr", "serve", "--model", str(bundle)]
+    settings = {"TUDSR_SERVE_STATE": str(tmp_path / "state"), "TUDSR_SERVE_GRACE_S": "100"}
+    answers, small = [], encoded(scene(1, 24))
+
+    def slow():
+        answers.append(ask(ending, "/v1/upscale?scale=8", encoded(scene(2, 400))))
+
+    with Server(command, tmp_path / "log", **settings) as ending:
+        done = json.loads(ask(ending, "/v1/jobs?scale=2", small)[2])["id"]
+        until(lambda: json.loads(ask(ending, f"/v1/jobs/{done}")[2])["state"] == "done")
+        asking = threading.Thread(target=slow)
+        asking.start()
+        until(lambda: b"tudsr_queue_tiles 0.0" not in ask(ending, "/metrics")[2])
+        send(ending.process.pid, signal.SIGTERM)
+        until(lambda: ask(ending, "/readyz", timeout=3)[0] == 503)
+        for path in ("/v1/upscale", "/v1/jobs"):
+            status, headers, body = ask(ending, path, small, timeout=3)
+            assert (status, json.loads(body)["error"]["code"]) == (503, "draining")
+            assert headers["Retry-After"] == "5"
+        assert ask(ending, "/livez", timeout=3)[0] == 200
+        assert ask(ending, f"/v1/jobs/{done}/result", timeout=3)[0] == 200
+        assert not answers, "it was too quick for this test"
+        asking.join(90)
+        ended = time.monotonic()
+        assert ending.process.wait(60) is not None
+        assert time.monotonic() - ended < 10, "it sits the grace out with nothing to do"
+    assert [status for status, *_ in answers] == [200]
