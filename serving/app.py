@@ -22,6 +22,7 @@ from starlette.routing import Match, Route
 
 from serving import openapi
 from serving.engine import Answer, Engine
+from serving.info import info_of
 from serving.intake import take
 from serving.job_runner import JobRunner
 from serving.jobs import Job
@@ -134,7 +135,7 @@ async def document(request: Request) -> Response:
 async def info(request: Request) -> Response:
     """Which model answers and what it takes."""
     engine, _ = _service(request).running
-    return JSONResponse(openapi.told_of(engine.model, engine.settings))
+    return JSONResponse(info_of(engine.model, engine.settings).model_dump())
 
 
 async def upscale(request: Request) -> Response:
@@ -217,7 +218,7 @@ def _answering(handler: Handler) -> Handler:
             return await handler(request)
         except Exception as error:
             refusal = refusal_of(error)
-            if refusal.code == "internal":
+            if refusal.is_fault:
                 _LOG.error("a request failed", exc_info=error)
             metrics().refusals.labels(refusal.code).inc()
             return JSONResponse(refusal.body(), refusal.status, refusal.all_headers())

@@ -75,7 +75,7 @@ class _Entry:
             result = self.work(self.ticket)
         except Exception as error:  # every error is the requester's answer, none ends the thread
             known = refusal_of(error)
-            if known.code == "internal":
+            if known.is_fault:
                 _LOG.error("a picture failed", exc_info=error)
             self.future.set_exception(known)
         else:

@@ -45,6 +45,15 @@ def test_health_metrics_page_and_description_are_there(server):
     assert float(told.split("\ntudsr_memory_bytes ")[1].split()[0]) > 1e8
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/v1/info"])
+def test_what_bentoml_answers_is_described_too(server, path):
+    described = json.loads(ask(server, "/openapi.json")[2])
+    answers = described["paths"][path]["get"]["responses"]
+    status, headers, _ = ask(server, path)
+    assert headers.get_content_type() in answers[str(status)]["content"]
+    assert "503" in answers or path in ("/livez", "/metrics")
+
+
 class Bomb:
     """Unpickling it makes a folder."""
 
