@@ -54,6 +54,34 @@ def test_what_bentoml_answers_is_described_too(server, path):
     assert "503" in answers or path in ("/livez", "/metrics")
 
 
+def test_it_is_ready_only_when_the_warm_up_has_run(bundle, tmp_path):
+    command = [sys.executable, "-m", "tudsr", "serve", "--model", str(bundle)]
+    # Not entered: that would wait until it is ready.
+    starting = Server(command, tmp_path / "log", TUDSR_SERVE_STATE=str(tmp_path / "state"))
+    seen, early = [], None
+    try:
+        until(lambda: _answers(starting), 240)
+        while not seen or seen[-1] != 200:
+            seen.append(ask(starting, "/readyz")[0])
+            early = early or ask(starting, "/v1/upscale", encoded(scene(1, 24)))
+            time.sleep(0.2)
+        told = ask(starting, "/metrics")[2].decode()
+    finally:
+        starting.__exit__()
+    assert set(seen[:-1]) == {503}
+    assert (early[0], json.loads(early[2])["error"]["code"]) == (503, "model_unavailable")
+    assert early[1]["Retry-After"] == "5"
+    for stage in (1, 2):
+        assert f'tudsr_tiles_total{{stage="{stage}"}} 2.0' in told, "each tile, twice"
+
+
+def _answers(server) -> bool:
+    try:
+        return ask(server, "/livez", timeout=5)[0] == 200
+    except OSError:
+        return False
+
+
 class Bomb:
     """Unpickling it makes a folder."""
 
