@@ -1,6 +1,7 @@
 """What one would write first: a stock BentoML service of the same model, for comparison.
 
-One endpoint, Pillow in and out, BentoML's defaults. ``BUNDLE`` names the model.
+One endpoint, Pillow in and out, BentoML's defaults; the runtime is what ours opens, so that the
+difference is the serving alone. ``BUNDLE`` names the model.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ class Stock:
     """Enlarges one picture a call."""
 
     def __init__(self) -> None:
-        from tudsr.model.runtime import load_runtime
+        from tudsr.model.opening import open_runtime
         from tudsr.release.bundle import load_bundle
         from tudsr.upscale.upscaler import Upscaler
 
         bundle = Path(os.environ["BUNDLE"])
-        self.upscaler = Upscaler(load_runtime(bundle), load_bundle(bundle).upscale)
+        self.upscaler = Upscaler(open_runtime(bundle), load_bundle(bundle).upscale)
 
     @bentoml.api
     def upscale(self, image: Image.Image, scale: float = 4) -> Image.Image:

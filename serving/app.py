@@ -22,12 +22,14 @@ from starlette.routing import Match, Route
 
 from serving import openapi
 from serving.engine import Answer, Engine
+from serving.info import info_of
 from serving.intake import take
 from serving.job_runner import JobRunner
 from serving.jobs import Job
 from serving.metrics import metrics
 from serving.parameters import Parameters
 from serving.refusal import Refusal, refusal_of
+from serving.scheduler import stopping
 from serving.settings import ServeSettings
 from serving.ticket import Ticket
 from tudsr.errors import SettingsError
@@ -67,8 +69,10 @@ class Service:
         """Count a request and its body while it is held, so that bodies cannot fill the memory.
 
         Raises:
-            Refusal: ``queue_full``: as many requests or bytes as allowed are held.
+            Refusal: ``queue_full``: as many requests or bytes as allowed are held; ``draining``.
         """
+        if self.engine is not None and self.engine.scheduler.draining:
+            raise stopping()
         declared = request.headers.get("content-length", "")
         size = int(declared) if declared.isdigit() else self.settings.max_upload_bytes
         full = self.held >= self.settings.queue
@@ -131,7 +135,7 @@ async def document(request: Request) -> Response:
 async def info(request: Request) -> Response:
     """Which model answers and what it takes."""
     engine, _ = _service(request).running
-    return JSONResponse(openapi.told_of(engine.model, engine.settings))
+    return JSONResponse(info_of(engine.model, engine.settings).model_dump())
 
 
 async def upscale(request: Request) -> Response:
@@ -214,7 +218,7 @@ def _answering(handler: Handler) -> Handler:
             return await handler(request)
         except Exception as error:
             refusal = refusal_of(error)
-            if refusal.code == "internal":
+            if refusal.is_fault:
                 _LOG.error("a request failed", exc_info=error)
             metrics().refusals.labels(refusal.code).inc()
             return JSONResponse(refusal.body(), refusal.status, refusal.all_headers())

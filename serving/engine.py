@@ -30,7 +30,8 @@ from tudsr.images.write import check_fits, encode_rows, is_see_through
 from tudsr.profile import UpscaleSettings
 from tudsr.release.bundle import BundleManifest, load_bundle
 from tudsr.release.locate import Located, locate
-from tudsr.upscale.memory import check_result, default_budget
+from tudsr.upscale.chosen import signature
+from tudsr.upscale.memory import beside_bands, check_result, fitted, smaller_tile
 from tudsr.upscale.upscaler import TileRuntime, Upscaler
 
 MEDIA_TYPES = {
@@ -172,12 +173,14 @@ class Engine:
             Refusal: the ticket was stopped.
         """
         model, start = self.model, time.monotonic()
-        with open_image(data, self.settings.max_input_px) as picture:
+        budget = self.settings.memory_bytes
+        with open_image(data, self.settings.max_input_px, beside_bands(budget)) as picture:
             chosen = asked.encoder or (picture.format if picture.format in MEDIA_TYPES else "PNG")
             size = asked.target.size(*picture.size)
             check_fits(chosen, *size, transparent=is_see_through(picture))
-            check_result(default_budget(), math.prod(size), chosen)
-            like = (picture.stripped() if asked.strip else picture).signed(model.name)
+            check_result(budget, math.prod(size), chosen)
+            like = picture.stripped() if asked.strip else picture
+            like = like.signed(self._signature(model, asked))
             out, rows = io.BytesIO(), _Timed(self._rows(model, picture, asked, ticket))
             decoded_s = time.monotonic() - start
             with closing(rows):
@@ -211,8 +214,13 @@ class Engine:
         )
 
     def _settings(self, model: Model, asked: Parameters) -> UpscaleSettings:
-        own = model.manifest.upscale
-        return own if asked.colour is None else own.model_copy(update={"colour": asked.colour})
+        manifest = model.manifest
+        how = fitted(manifest.upscale, self.settings.memory_bytes, manifest.arch)
+        return how if asked.colour is None else how.model_copy(update={"colour": asked.colour})
+
+    def _signature(self, model: Model, asked: Parameters) -> str:
+        how, version = self._settings(model, asked), model.located.version
+        return signature(model.manifest, version, asked.target, how, asked.fidelity)
 
     def _measure(self, ticket: Ticket, seconds: float) -> None:
         size = size_class(ticket.cost.result_px)
@@ -240,8 +248,12 @@ class Engine:
         from tudsr.model.opening import open_runtime
 
         manifest = load_bundle(found.path, verify=False)  # the runtime checks every file
-        runtime = open_runtime(found.path, self.settings.device)
+        budget = self.settings.memory_bytes
+        runtime = open_runtime(found.path, self.settings.device, memory_bytes=beside_bands(budget))
         model, old = Model(found, manifest, runtime), self._model
+        used = self._settings(model, Parameters())
+        if (sentence := smaller_tile(manifest.upscale, used, budget)) is not None:
+            _LOG.warning("%s", sentence)
         self._warm_up(model)
         self._model = model
         if old is not None:
@@ -253,7 +265,7 @@ class Engine:
 
         Its result is a whole tile: what a small one takes says little about those that come.
         """
-        how, multiple = model.manifest.upscale, model.runtime.size_multiple
+        how, multiple = self._settings(model, Parameters()), model.runtime.size_multiple
         side = max(1, how.tile_px // _WARM_UP_SCALE)
         cost = cost_of((side, side), _WARM_UP_SCALE, how, multiple)
         now = time.monotonic()

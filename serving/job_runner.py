@@ -127,7 +127,8 @@ class JobRunner:
             self.store.done(job, told.pop("data"), told)
         except OSError as error:
             _LOG.error("the result of a job cannot be kept: %s", error)
-            self.store.failed(job, "internal", "the result could not be kept: the disk is full")
+            why = refusal_of(error)
+            self.store.failed(job, why.code, str(why))
 
     def _count(self) -> None:
         for state, count in self.store.counts().items():

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from serving.info import info_schemas
 from serving.intake import FIELD
-from serving.parameters import DEFAULT_SCALE, parameter_schemas
+from serving.parameters import parameter_schemas
 from serving.refusal import CODES
 from serving.settings import ServeSettings
-from tudsr.images.formats import readable
-from tudsr.images.read import MIN_SIDE_PX
-from tudsr.images.write import writable
-from tudsr.upscale.cascade import MAX_SCALE, MIN_SCALE
-
-if TYPE_CHECKING:
-    from serving.engine import Model
 
 _PICTURE = [
     "empty",
@@ -34,6 +28,8 @@ _PICTURE = [
     "model_unavailable",
     "draining",
     "queue_full",
+    "not_readable",
+    "no_space",
 ]
 _ALWAYS = ["unauthorised", "internal"]
 _TYPES = ("image/png", "image/jpeg", "image/webp", "image/tiff", "image/avif")
@@ -47,6 +43,14 @@ _PICTURE_HEADERS = {
     "X-Tudsr-Queue-Seconds": "waited before the work",
     "X-Tudsr-Compute-Seconds": "decoding and enlarging",
     "X-Tudsr-Encode-Seconds": "encoding",
+}
+_NOT_READY = {"503": "the model is not warm yet, or the service is being stopped"}
+_RETRIED = (409, 429, 503)
+_RETRY_AFTER = {
+    "Retry-After": {
+        "schema": {"type": "integer", "minimum": 1},
+        "description": "when to ask again, seconds",
+    }
 }
 _JOB = {
     "type": "object",
@@ -78,32 +82,6 @@ _ERROR_BODY = {
 }
 
 
-def told_of(model: Model, settings: ServeSettings) -> dict[str, Any]:
-    """Content of ``/v1/info``."""
-    made = model.manifest.provenance
-    return {
-        "model": model.manifest.model_name,
-        "version": model.located.version,
-        "bundle": model.manifest.bundle_hash,
-        "data": made.data,
-        "base": made.base,
-        "code": made.code,
-        "scale": {"min": MIN_SCALE, "max": MAX_SCALE, "default": DEFAULT_SCALE},
-        "formats": {"read": list(readable()), "written": writable()},
-        "parameters": parameter_schemas(),
-        "limits": {
-            "upload_bytes": settings.max_upload_bytes,
-            "input_px": settings.max_input_px,
-            "output_px": settings.max_output_px,
-            "side_px": {"min": MIN_SIDE_PX},
-            "deadline_s": {"default": settings.deadline_s, "max": settings.max_deadline_s},
-            "wait_s": settings.max_wait_s,
-            "jobs": settings.max_jobs,
-            "job_kept_s": settings.jobs_keep_s,
-        },
-    }
-
-
 def document(settings: ServeSettings) -> dict[str, Any]:
     """The whole description, OpenAPI 3.1."""
     secured = bool(settings.all_tokens())
@@ -121,9 +99,17 @@ def document(settings: ServeSettings) -> dict[str, Any]:
             "/v1/jobs/{id}": {"get": _show_job(), "delete": _delete_job()},
             "/v1/jobs/{id}/result": {"get": _job_result()},
             "/v1/info": {"get": _info()},
+            "/livez": {"get": _probe("livez", "Whether the process answers")},
+            "/readyz": {"get": _probe("readyz", "Whether a picture would be enlarged", _NOT_READY)},
+            "/metrics": {"get": _probe("metrics", "Figures for Prometheus")},
         },
         "components": {
-            "schemas": {"Job": _JOB, "ErrorBody": _ERROR_BODY, "Error": _wrapped()},
+            "schemas": {
+                "Job": _JOB,
+                "ErrorBody": _ERROR_BODY,
+                "Error": _wrapped(),
+                **info_schemas(),
+            },
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
     }
@@ -166,11 +152,23 @@ def _job_result() -> dict[str, Any]:
 
 
 def _info() -> dict[str, Any]:
-    answers = {"200": _json("model and limits", {"type": "object"})}
+    answers = {"200": _json("model and limits", {"$ref": "#/components/schemas/Info"})}
     return {
         "operationId": "info",
         "summary": "Which model answers, and the limits",
         "responses": {**answers, **_errors(["model_unavailable"])},
+    }
+
+
+def _probe(name: str, summary: str, others: dict[str, str] | None = None) -> dict[str, Any]:
+    """What BentoML answers itself, in plain text and without a token."""
+    told = {"200": "yes" if name != "metrics" else "Prometheus' text format", **(others or {})}
+    text = {"text/plain": {"schema": _TEXT}}
+    return {
+        "operationId": name,
+        "summary": summary,
+        "security": list[Any](),
+        "responses": {s: {"description": d, "content": text} for s, d in told.items()},
     }
 
 
@@ -217,11 +215,13 @@ def _errors(codes: Iterable[str]) -> dict[str, Any]:
     statuses: dict[int, list[str]] = {}
     for code in dict.fromkeys([*codes, *_ALWAYS]):
         statuses.setdefault(CODES[code].status, []).append(code)
-    schema = {"$ref": "#/components/schemas/Error"}
-    return {
-        str(status): _json("; ".join(f"`{c}`: {CODES[c].meaning}" for c in names), schema)
-        for status, names in sorted(statuses.items())
-    }
+    return {str(status): _error(status, names) for status, names in sorted(statuses.items())}
+
+
+def _error(status: int, codes: list[str]) -> dict[str, Any]:
+    meaning = "; ".join(f"`{c}`: {CODES[c].meaning}" for c in codes)
+    told = _json(meaning, {"$ref": "#/components/schemas/Error"})
+    return told | {"headers": _RETRY_AFTER} if status in _RETRIED else told
 
 
 def _json(description: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -40,10 +41,12 @@ CODES = {
     "queue_full": Code(429, "too much work before this one; see Retry-After"),
     "jobs_full": Code(429, "too many jobs, or no room for their pictures; see Retry-After"),
     "client_gone": Code(499, "the client went away; nobody reads this"),
+    "not_readable": Code(500, "the service cannot read its own file; its log has more"),
     "internal": Code(500, "a fault of the service's; its log has more"),
     "draining": Code(503, "the service is being stopped; ask again, another one will answer"),
     "model_unavailable": Code(503, "no model is loaded"),
     "deadline": Code(504, "not done by the request's deadline; work on it was stopped"),
+    "no_space": Code(507, "the service's disk is full; who runs it must mend that"),
 }
 
 
@@ -71,6 +74,11 @@ class Refusal(TudsrError):  # noqa: N818 - often not an error of ours
         """The HTTP status."""
         return CODES[self.code].status
 
+    @property
+    def is_fault(self) -> bool:
+        """Whether who runs the service should hear of it, not who asked alone."""
+        return self.code in ("not_readable", "internal", "no_space")
+
     def body(self) -> dict[str, Any]:
         """What the client reads."""
         told: dict[str, Any] = {"code": self.code, "message": str(self)}
@@ -93,7 +101,9 @@ def refusal_of(error: Exception) -> Refusal:
     if isinstance(error, Refusal):
         return error
     if isinstance(error, ImageError):
-        return Refusal(error.code if error.code in CODES else "truncated", str(error))
+        return Refusal(error.code, str(error))
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return Refusal("no_space", "the service's disk is full: whoever runs it must make room")
     if isinstance(error, SettingsError):
         return Refusal("bad_setting", str(error))
     if isinstance(error, MemoryError):

@@ -75,7 +75,7 @@ class _Entry:
             result = self.work(self.ticket)
         except Exception as error:  # every error is the requester's answer, none ends the thread
             known = refusal_of(error)
-            if known.code == "internal":
+            if known.is_fault:
                 _LOG.error("a picture failed", exc_info=error)
             self.future.set_exception(known)
         else:
@@ -132,23 +132,31 @@ class Scheduler:
             tiles = sum(t.left_tiles for t in self._tickets())
         metrics().queue_tiles.set(tiles)
 
-    def drain(self, grace_s: float) -> None:
-        """Let nobody in any more; what is not done after the grace time is refused.
+    def drain(self, grace_s: float, then: Callable[[], None] = lambda: None) -> None:
+        """Let nobody in from now on; what is not done after the grace time is refused.
 
         Jobs that have not begun are refused at once: their record stays and they run after the next
-        start. Safe in a signal handler: the work is done on a thread.
-        """
-        threading.Thread(target=self._drain, args=(grace_s,), daemon=True).start()
+        start. Safe in a signal handler: the waiting is done on a thread.
 
-    def _drain(self, grace_s: float) -> None:
-        with self._changed:
+        Args:
+            grace_s: how long what was let in may take, seconds.
+            then: called once nothing is left to do, or the grace time is over; only the first
+                call of `drain` counts.
+        """
+        if not self.draining:
             self.draining = True
-            self._refuse([e for e in self._waiting if e.ticket.job])
-        time.sleep(grace_s)
+            threading.Thread(target=self._drain, args=(grace_s, then), daemon=True).start()
+
+    def _drain(self, grace_s: float, then: Callable[[], None]) -> None:
+        end = time.monotonic() + grace_s
         with self._changed:
+            self._refuse([e for e in self._waiting if e.ticket.job])
+            while self._tickets() and (left_s := end - time.monotonic()) > 0:
+                self._changed.wait(min(left_s, 1))
             self._refuse(self._waiting)
             for ticket in self._running:
                 ticket.stop(stopping())
+        then()
 
     def _refuse(self, entries: list[_Entry]) -> None:
         self._waiting = [e for e in self._waiting if e not in entries]

@@ -7,6 +7,7 @@ and concurrency are off: they would answer without a code, a reason or a Retry-A
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -56,15 +57,27 @@ Tudsr.add_asgi_middleware(
 
 
 def _drain_on_sigterm(engine: Engine) -> None:
-    """Refuse new work and end what runs within the grace time, then let the server end."""
+    """Let a signal reach the server only when what runs is done or the grace time is over.
+
+    At a signal the server closes its port, and who asks then waits in vain: the parent process
+    keeps the socket open. Until then its requests are answered, new pictures with 503. The signal
+    may come from the parent, from outside, or from both: the first counts. A second Ctrl-C is
+    handed on at once.
+    """
     if threading.current_thread() is not threading.main_thread():
         return
+    done = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         before: Any = signal.getsignal(number)
 
         def stop(signum: int, frame: FrameType | None, before: Any = before) -> None:
-            engine.scheduler.drain(settings.grace_s)
-            if callable(before):
+            impatient = signum == signal.SIGINT and engine.scheduler.draining
+            if done.is_set() or impatient:
                 before(signum, frame)
+            engine.scheduler.drain(settings.grace_s, lambda: end(signum))
+
+        def end(signum: int) -> None:
+            done.set()
+            os.kill(os.getpid(), signum)
 
         signal.signal(number, stop)

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tudsr.errors import SettingsError
 from tudsr.places import outputs_dir
+from tudsr.upscale.memory import default_budget
 
 
 class ServeSettings(BaseSettings):
@@ -51,6 +52,12 @@ class ServeSettings(BaseSettings):
         description="results being made at a time, pixels, small ones not counted: bounds memory "
         "(a larger one runs alone)",
     )
+    memory: int | None = Field(
+        default=None,
+        ge=128,
+        description="MiB a picture may take beside the model; tiles shrink to fit; none: half of "
+        "the machine's or container's",
+    )
     batch_px: int = Field(
         default=0,
         ge=0,
@@ -84,6 +91,11 @@ class ServeSettings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="origins whose pages may call, separated by commas; none: off"
     )
+
+    @property
+    def memory_bytes(self) -> int:
+        """What a picture may take beside the model; see `tudsr.upscale.memory`."""
+        return default_budget() if self.memory is None else self.memory * 2**20
 
     @field_validator("tokens", "cors_origins", mode="before")
     @classmethod

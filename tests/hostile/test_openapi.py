@@ -26,7 +26,7 @@ PICTURE = encoded(scene(1, 16))
 SERVICE = Service(ServeSettings(max_upload_bytes=400_000))
 schema = schemathesis.openapi.from_asgi(
     "/openapi.json", Guard(make_app(SERVICE), max_bytes=400_000, body_timeout_s=60)
-)
+).exclude(path_regex="^/(livez|readyz|metrics)$")  # BentoML's: tests/serving/test_server.py
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,11 +11,13 @@ from PIL import Image
 from prometheus_client import generate_latest
 
 from serving.refusal import CODES
-from tests.conftest import scene
+from tests.conftest import random_bundle, scene
 from tests.serving.conftest import InProcess
 from tests.serving.fakes import FakeRuntime, encoded, until
 from tudsr.model.opening import open_runtime
 from tudsr.release.bundle import load_bundle
+from tudsr.upscale.chosen import ChosenModel
+from tudsr.upscale.target import Target
 from tudsr.upscale.upscaler import Upscaler
 
 
@@ -110,14 +112,18 @@ def test_the_client_chooses_format_level_and_colour(inside):
         Image.open(io.BytesIO(small)))).any()  # fmt: skip
 
 
-def test_metadata_names_the_model_and_goes_on_request(inside):
+def test_metadata_say_what_made_it_as_on_the_command_line_and_go_on_request(inside, bundle):
     exif = Image.Exif()
     exif[315] = "An artist"
     data = encoded(scene(3, 32), exif=exif)
     kept = Image.open(io.BytesIO(post(inside, data, "?scale=2").content)).getexif()
     stripped = Image.open(io.BytesIO(post(inside, data, "?scale=2&strip=true").content)).getexif()
     assert (kept[315], 315 in stripped) == ("An artist", False)
-    assert kept[305] == stripped[305] == inside.engine.model.name
+    assert kept[305] == stripped[305] == ChosenModel(str(bundle), Target(scale=2)).signature()
+    assert "x2, fidelity 1" in kept[305] and "seed None" in kept[305]
+    changed = post(inside, data, "?longest=70&fidelity=0.5&colour=none").content
+    expected = ChosenModel(str(bundle), Target(longest=70), 0.5, changes={"colour": "none"})
+    assert Image.open(io.BytesIO(changed)).getexif()[305] == expected.signature()
     assert error_of(post(inside, data, "?strip=perhaps")) == (422, "bad_setting")
 
 
@@ -257,3 +263,20 @@ def test_it_says_which_model_answers_and_what_it_takes(inside, bundle):
     assert (told["data"], told["base"]) == ("d" * 32, "b" * 64)
     assert told["limits"]["output_px"] == 2_000_000
     assert told["parameters"]["scale"]["maximum"] == 16
+
+
+def test_its_memory_bounds_tiles_and_what_cannot_be_made_in_parts(tmp_path):
+    """The same bundle and budget as on the command line give the same tiles."""
+    bundle = random_bundle(tmp_path / "b", tile_px=544, overlap_px=80)
+    small = InProcess(bundle, tmp_path / "state", memory=128)
+    try:
+        made = Image.open(io.BytesIO(post(small, encoded(scene(3, 32)), "?scale=2").content))
+        chosen = ChosenModel(str(bundle), Target(scale=2), memory_bytes=128 * 2**20)
+        assert "tile 256/64" in made.getexif()[305]
+        assert made.getexif()[305] == chosen.signature()
+        refused = post(small, encoded(scene(3, 736)), "?scale=4&format=webp")
+        assert error_of(refused) == (413, "too_large")
+        assert "TUDSR_SERVE_MEMORY" in refused.json()["error"]["message"]
+        assert small.client.get("/v1/info").json()["limits"]["memory_bytes"] == 128 * 2**20
+    finally:
+        small.close()

@@ -1,10 +1,12 @@
 """The page in a real browser: a picture goes in, a larger one comes out, or a sentence why not."""
 
+import base64
 import threading
 
 import pytest
 import uvicorn
 from PIL import Image
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -44,6 +46,113 @@ def test_a_chosen_picture_comes_back_larger(page, tmp_path):
     wait(page, lambda: at(page, "after").get_property("naturalWidth") == 128)
     wait(page, lambda: at(page, "before").get_property("naturalWidth") == 32)
     assert at(page, "save").get_attribute("download") == "holiday-x4.png"
+
+
+def _drop(page, path) -> None:
+    """As the browser gets it from the window system; it drops only where the page allows it."""
+    carried = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+    here = page.execute_script(
+        "const r = document.getElementById('drop').getBoundingClientRect(); return [r.x, r.y]"
+    )
+    for kind in ("dragEnter", "dragOver", "drop"):
+        place = {"type": kind, "x": here[0] + 20, "y": here[1] + 20, "data": carried}
+        page.execute_cdp_cmd("Input.dispatchDragEvent", place)
+        if kind == "dragOver":
+            wait(page, lambda: at(page, "drop").get_attribute("class") == "over")
+
+
+def _paste(page, path) -> None:
+    """From the clipboard, by Ctrl-V."""
+    permissions = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    page.execute_cdp_cmd("Browser.grantPermissions", permissions)
+    copy = """
+    const [encoded, done] = arguments;
+    const bytes = Uint8Array.from(atob(encoded), c => c.charCodeAt(0));
+    const item = new ClipboardItem({"image/png": new Blob([bytes], {type: "image/png"})});
+    navigator.clipboard.write([item]).then(() => done(""), error => done(String(error)));
+    """
+    assert page.execute_async_script(copy, base64.b64encode(path.read_bytes()).decode()) == ""
+    ActionChains(page).key_down(Keys.CONTROL).send_keys("v").key_up(Keys.CONTROL).perform()
+
+
+@pytest.mark.parametrize("bring", [_drop, _paste])
+def test_a_picture_can_be_dropped_and_pasted(page, tmp_path, bring):
+    page.refresh()
+    wait(page, lambda: "bundle" in at(page, "model").text)
+    picture = tmp_path / "brought.png"
+    Image.fromarray(scene(5, 20)).save(picture)
+    bring(page, picture)
+    wait(page, lambda: "80 × 80" in at(page, "size").text)
+    name = "brought" if bring is _drop else "image"
+    assert at(page, "name").text == f"{name}.png"
+    assert not at(page, "drop").get_attribute("class")
+    at(page, "go").click()
+    wait(page, lambda: at(page, "made").text == "80 × 80 pixels")
+    assert at(page, "save").get_attribute("download") == f"{name}-x4.png"
+
+
+def _colours(page, name: str) -> list[int]:
+    """RGBA of a shown picture's pixels, one after the other."""
+    script = """
+    const image = document.getElementById(arguments[0]), canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+    const context = canvas.getContext("2d");
+    context.drawImage(image, 0, 0);
+    return Array.from(context.getImageData(0, 0, canvas.width, canvas.height).data);
+    """
+    return page.execute_script(script, name)
+
+
+def test_the_control_of_fidelity_decides_the_result(page, tmp_path):
+    page.refresh()
+    wait(page, lambda: at(page, "fidelity-told").text == "1.0, generated")
+    picture = tmp_path / "faithful.png"
+    Image.fromarray(scene(6, 24)).save(picture)
+    made = {}
+    for key, told in ((Keys.END, "1.0, generated"), (Keys.HOME, "0.0, as it was")):
+        at(page, "fidelity").send_keys(key)
+        assert at(page, "fidelity-told").text == told
+        give(page, picture)
+        wait(page, lambda: "96 × 96" in at(page, "size").text)
+        at(page, "go").click()
+        wait(page, lambda: at(page, "made").text == "96 × 96 pixels")
+        wait(page, lambda: at(page, "after").get_property("naturalWidth") == 96)
+        made[told] = _colours(page, "after")
+    assert len({tuple(pixels) for pixels in made.values()}) == 2
+    at(page, "fidelity").send_keys(Keys.ARROW_RIGHT * 3)
+    assert at(page, "fidelity-told").text == "0.3, faithful"
+
+
+def _press(page, *keys: str) -> str:
+    """Press keys together; the id, or name, of what has the focus then."""
+    chain = ActionChains(page)
+    for key in keys[:-1]:
+        chain.key_down(key)
+    chain.send_keys(keys[-1])
+    for key in keys[:-1]:
+        chain.key_up(key)
+    chain.perform()
+    return page.execute_script("const e = document.activeElement; return e.name || e.id")
+
+
+def test_tab_walks_through_the_page_to_the_result_and_back(page, tmp_path):
+    page.refresh()
+    wait(page, lambda: at(page, "fidelity").is_displayed())
+    picture = tmp_path / "walk.png"
+    Image.fromarray(scene(7, 16)).save(picture)
+    give(page, picture)
+    wait(page, lambda: page.switch_to.active_element.get_attribute("id") == "go")
+    back = [_press(page, Keys.SHIFT, Keys.TAB) for _ in range(4)]
+    assert back == ["format", "fidelity", "scale", "file"]
+    assert [_press(page, Keys.TAB) for _ in range(4)] == ["scale", "fidelity", "format", "go"]
+    _press(page, Keys.ENTER)
+    wait(page, lambda: page.switch_to.active_element.get_attribute("id") == "slide")
+    assert at(page, "made").text == "64 × 64 pixels"
+    back = [_press(page, Keys.SHIFT, Keys.TAB) for _ in range(3)]
+    assert back == ["save", "zoom", "go"]
+    focused = "return getComputedStyle(document.activeElement).outlineStyle"
+    assert page.execute_script(focused) == "solid", "one sees where one is"
+    assert [_press(page, Keys.TAB) for _ in range(3)] == ["zoom", "save", "slide"]
 
 
 def test_the_keyboard_alone_does_it_all(page, tmp_path):
@@ -86,10 +195,43 @@ def test_work_can_be_stopped(page, tmp_path):
     assert not at(page, "error").is_displayed()
 
 
-def test_on_a_phone_nothing_is_wider_than_the_screen(page):
-    page.set_window_size(500, 900)  # Chromium's narrowest window
-    wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    assert page.execute_script(wide) <= 0
+@pytest.mark.parametrize("shown", ["nothing", "a picture", "a result", "an error"])
+def test_at_360_pixels_nothing_is_wider_than_the_screen(page, tmp_path, shown):
+    phone = {"width": 360, "height": 740, "deviceScaleFactor": 3, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        page.refresh()
+        wait(page, lambda: "bundle" in at(page, "model").text)
+        _show(page, tmp_path, shown)
+        assert page.execute_script("return [innerWidth, document.documentElement.clientWidth]") == [
+            360,
+            360,
+        ], "something is wider than the screen"
+        assert page.execute_script("return document.documentElement.scrollWidth") <= 360
+        beyond = page.execute_script(
+            "return [...document.querySelectorAll('body *')].filter(e => e.checkVisibility()"
+            " && e.getBoundingClientRect().right > 360.5 && !e.closest('#view'))"
+            ".map(e => e.id || e.tagName)"
+        )
+        assert beyond == []
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def _show(page, folder, what: str) -> None:
+    """Bring the page there; the name is long, as those of phones' pictures are."""
+    if what == "nothing":
+        return
+    picture = folder / f"{'IMG_20261128_' * 6}.png"
+    Image.fromarray(scene(8, 20)).save(picture)
+    if what == "an error":
+        picture.write_text("this is no picture")
+    give(page, picture)
+    wait(page, lambda: at(page, "go").is_enabled())
+    if what == "a picture":
+        return
+    at(page, "go").click()
+    wait(page, lambda: at(page, "result" if what == "a result" else "error").is_displayed())
 
 
 def test_without_jobs_the_page_waits_for_the_answer(page, bundle, tmp_path):

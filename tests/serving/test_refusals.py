@@ -1,13 +1,19 @@
 """What the endpoint refuses: by which status, code and sentence, and before what reads it."""
 
+import ast
 import asyncio
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from serving.refusal import CODES, refusal_of
 from tests.conftest import scene
 from tests.serving.fakes import encoded, until
 from tests.serving.test_endpoint import error_of, post
+from tudsr.errors import ImageError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -85,3 +91,25 @@ def test_other_addresses_and_methods(inside):
     answer = inside.client.delete("/v1/upscale")
     assert error_of(answer) == (405, "method_not_allowed")
     assert answer.headers["Allow"] == "POST"
+
+
+def _codes_of_image_errors() -> set[str]:
+    trees = (ast.parse(path.read_text("utf-8")) for path in (ROOT / "tudsr").rglob("*.py"))
+    calls = [n for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Call)]
+    raised = [n for n in calls if isinstance(n.func, ast.Name) and n.func.id == "ImageError"]
+    assert all(isinstance(call.args[0], ast.Constant) for call in raised)
+    return {call.args[0].value for call in raised}
+
+
+def test_each_code_of_a_picture_that_fails_is_known_here():
+    codes = _codes_of_image_errors()
+    assert {"truncated", "no_space", "not_readable"} <= codes <= set(CODES)
+    assert refusal_of(ImageError("no_space", "no room")).status == 507
+    assert refusal_of(ImageError("not_readable", "cannot read")).status == 500
+
+
+def test_a_full_disk_is_the_services_fault():
+    with pytest.raises(OSError) as caught, Path("/dev/full").open("wb", buffering=0) as full:
+        full.write(b"x")
+    refused = refusal_of(caught.value)
+    assert (refused.status, refused.code, refused.is_fault) == (507, "no_space", True)

@@ -162,8 +162,9 @@ class _Found:
                 "too_large",
                 f"{self.name} is a {self.format} of {width} x {height} that cannot be read in "
                 f"parts: it takes {held / 2**20:,.0f} MiB, over the limit of "
-                f"{max(0, limit) / 2**20:,.0f}: raise it (--memory), or save the picture as a PNG "
-                "without interlacing, a TIFF of short strips or a JPEG that is not progressive",
+                f"{max(0, limit) / 2**20:,.0f}: raise it (--memory, TUDSR_SERVE_MEMORY), or save "
+                "the picture as a PNG without interlacing, a TIFF of short strips or a JPEG that "
+                "is not progressive",
             )
 
     @contextmanager

@@ -74,6 +74,11 @@ class BundleManifest(BaseModel):
         """How this model enlarges a picture."""
         return UpscaleSettings.model_validate(self.profile.get("upscale", {}))
 
+    @property
+    def arch(self) -> str:
+        """Architecture of its base; empty where the profile does not name it."""
+        return str(self.profile.get("base", {}).get("arch", ""))
+
 
 def write_bundle(
     out: Path,

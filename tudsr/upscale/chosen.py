@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tudsr.errors import SettingsError
-from tudsr.upscale.memory import beside_bands, default_budget, fitting_tile
+from tudsr.upscale.memory import beside_bands, default_budget, fitted, smaller_tile
 from tudsr.upscale.target import Target
 
 if TYPE_CHECKING:
@@ -15,6 +15,34 @@ if TYPE_CHECKING:
     from tudsr.release.bundle import BundleManifest
     from tudsr.release.locate import Located
     from tudsr.upscale.upscaler import Upscaler
+
+
+def signature(
+    bundle: BundleManifest,
+    version: str | None,
+    target: Target,
+    how: UpscaleSettings,
+    fidelity: float,
+    running: str = "auto, seed None, runtime auto",
+) -> str:
+    """Program, model and whatever else decides a result, as a picture's metadata name them.
+
+    Args:
+        bundle: the model.
+        version: its number in the registry, if it is there.
+        target: the wanted size.
+        how: tiles and colour correction.
+        fidelity: 0 to 1.
+        running: precision, seed and runtime.
+    """
+    from importlib.metadata import version as installed
+
+    numbered = f"{bundle.model_name} {version or ''}".strip()
+    return (
+        f"tudsr {installed('tudsr')}, model {numbered} ({bundle.bundle_hash[:12]}), "
+        f"{target}, fidelity {fidelity:g}, tile {how.tile_px}/{how.overlap_px}, "
+        f"colour {how.colour}, {running}"
+    )
 
 
 @dataclass
@@ -51,14 +79,13 @@ class ChosenModel:
 
     def signature(self) -> str:
         """Program, model and whatever else decides the result: skipping relies on it."""
-        from importlib.metadata import version
-
-        bundle, how = self._bundle, self._settings
-        numbered = f"{bundle.model_name} {self._located.version or ''}".strip()
-        return (
-            f"tudsr {version('tudsr')}, model {numbered} ({bundle.bundle_hash[:12]}), "
-            f"{self.target}, fidelity {self.fidelity:g}, tile {how.tile_px}/{how.overlap_px}, "
-            f"colour {how.colour}, {self.precision}, seed {self.seed}, runtime {self.runtime}"
+        return signature(
+            self._bundle,
+            self._located.version,
+            self.target,
+            self._settings,
+            self.fidelity,
+            f"{self.precision}, seed {self.seed}, runtime {self.runtime}",
         )
 
     @cached_property
@@ -75,29 +102,22 @@ class ChosenModel:
 
     def smaller_tile(self) -> str | None:
         """A sentence where tiles are smaller than the model's own, so as to fit the memory."""
-        own, tile_px = self._bundle.upscale.tile_px, self._settings.tile_px
-        if self.changes.get("tile_px") is not None or tile_px == own:
+        if self.changes.get("tile_px") is not None:
             return None
-        return (
-            f"tiles of {tile_px} pixels, not the model's {own}, fit the memory of "
-            f"{self.memory_bytes / 2**20:,.0f} MiB (--memory); the result differs a little"
-        )
+        return smaller_tile(self._bundle.upscale, self._settings, self.memory_bytes)
 
     @cached_property
     def _settings(self) -> UpscaleSettings:
         """The model's, with the changes, and a tile that fits the memory."""
         how = self._changed_settings
-        arch = str(self._bundle.profile.get("base", {}).get("arch", ""))
-        tile_px = fitting_tile(self.memory_bytes, how.tile_px, arch)
-        if tile_px == how.tile_px:
-            return how
-        if self.changes.get("tile_px") is not None:
+        fitting = fitted(how, self.memory_bytes, self._bundle.arch)
+        if fitting.tile_px != how.tile_px and self.changes.get("tile_px") is not None:
             raise SettingsError(
                 f"a tile of {how.tile_px} does not fit the memory of "
-                f"{self.memory_bytes / 2**20:,.0f} MiB: give --tile {tile_px}, or more --memory"
+                f"{self.memory_bytes / 2**20:,.0f} MiB: give --tile {fitting.tile_px}, or more "
+                "--memory"
             )
-        overlap_px = min(how.overlap_px, tile_px // 4)
-        return how.model_copy(update={"tile_px": tile_px, "overlap_px": overlap_px})
+        return fitting
 
     @cached_property
     def _changed_settings(self) -> UpscaleSettings:

@@ -11,8 +11,12 @@ from __future__ import annotations
 import os
 from math import isqrt
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tudsr.errors import ImageError, SettingsError
+
+if TYPE_CHECKING:
+    from tudsr.profile import UpscaleSettings
 
 # Everything else is streamed, to a file, so what bounds it is the disk and patience.
 MAX_INPUT_PX = 2**30
@@ -62,6 +66,26 @@ def fitting_tile(budget_bytes: int, tile_px: int, arch: str) -> int:
     return min(tile_px, max(_LEAST_TILE_PX, side // _LEAST_TILE_PX * _LEAST_TILE_PX))
 
 
+def fitted(how: UpscaleSettings, budget_bytes: int, arch: str) -> UpscaleSettings:
+    """Settings whose tiles fit (`fitting_tile`), with an overlap of at most a quarter of them."""
+    tile_px = fitting_tile(budget_bytes, how.tile_px, arch)
+    if tile_px == how.tile_px:
+        return how
+    overlap_px = min(how.overlap_px, tile_px // 4)
+    return how.model_copy(update={"tile_px": tile_px, "overlap_px": overlap_px})
+
+
+def smaller_tile(own: UpscaleSettings, used: UpscaleSettings, budget_bytes: int) -> str | None:
+    """A sentence where the tiles used are not the model's own; None where they are."""
+    if used.tile_px == own.tile_px:
+        return None
+    return (
+        f"tiles of {used.tile_px} pixels, not the model's {own.tile_px}, fit the memory of "
+        f"{budget_bytes / 2**20:,.0f} MiB (--memory, TUDSR_SERVE_MEMORY); the result differs a "
+        "little"
+    )
+
+
 def check_result(budget_bytes: int, output_px: int, fmt: str) -> None:
     """Refuse, before any work, a result whose format cannot be written in parts and does not fit.
 
@@ -74,5 +98,5 @@ def check_result(budget_bytes: int, output_px: int, fmt: str) -> None:
             "too_large",
             f"{output_px / 1e6:.0f} megapixels as {fmt} take {whole / 2**20:,.0f} MiB, over the "
             f"limit of {beside_bands(budget_bytes) / 2**20:,.0f}: write PNG or TIFF, which need no "
-            "more for a larger result, or raise the limit (tudsr upscale --memory)",
+            "more for a larger result, or raise the limit (--memory, TUDSR_SERVE_MEMORY)",
         )
