@@ -91,6 +91,16 @@ def test_what_another_scale_made_is_left_alone(folder, tmp_path):
     assert all("remove it first" in o.error for o in outcomes if o.job.source.name != "broken.png")
 
 
+def test_skipping_heeds_stripping_but_not_where_the_model_runs(tmp_path):
+    bundle = str(random_bundle(tmp_path))
+
+    def signature(**how):
+        return ChosenModel(bundle, Target(scale=2), **how).signature()
+
+    assert signature(strip=True) != signature()
+    assert signature(device="cpu") == signature(device="auto")
+
+
 def test_a_manifest_that_was_cut_off_is_gone_on_with(folder, tmp_path):
     run(folder, tmp_path / "out")
     path = tmp_path / "out" / NAME

@@ -50,15 +50,21 @@ class ChosenModel:
         return self._upscaler
 
     def signature(self) -> str:
-        """Program, model and whatever else decides the result: skipping relies on it."""
+        """Program, model and whatever else was asked for of the result: skipping relies on it.
+
+        Not where it runs (``device``, and what ``auto`` came to): that moves results by rounding
+        alone, and a folder begun on one machine can be gone on with on another.
+        """
         from importlib.metadata import version
 
         bundle, how = self._bundle, self._settings
         numbered = f"{bundle.model_name} {self._located.version or ''}".strip()
+        stripped = ", stripped" if self.strip else ""
         return (
             f"tudsr {version('tudsr')}, model {numbered} ({bundle.bundle_hash[:12]}), "
             f"{self.target}, fidelity {self.fidelity:g}, tile {how.tile_px}/{how.overlap_px}, "
             f"colour {how.colour}, {self.precision}, seed {self.seed}, runtime {self.runtime}"
+            f"{stripped}"
         )
 
     @cached_property

@@ -109,7 +109,7 @@ def attempt(
             return Outcome(job, skipped=True)
     except (ImageError, SettingsError) as error:
         return Outcome(job, error=str(error))
-    other = "another model, scale or program made it"
+    other = "another model, another program or other settings made it"
     return Outcome(job, error=f"{job.target} exists and {other}: remove it first")
 
 
