@@ -143,6 +143,33 @@ def test_what_belongs_to_a_picture_goes_with_it_or_is_stripped(tmp_path):
             assert (0x010F in made.getexif(), "dpi" in made.info) == (not strip, not strip)
 
 
+class Tints(Same):
+    def restore(self, image, stage, full_precision=False):
+        return np.asarray(image + np.array([0.04, 0, -0.04], np.float32), np.float32)
+
+
+class ChosenTints(Chosen):
+    def upscaler(self):
+        return Upscaler(Tints(), SETTINGS.model_copy(update={"colour": "none"}))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".webp"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16"])
+def test_a_grey_picture_stays_grey(tmp_path, mode, suffix):
+    grey = Image.fromarray(scene(0, 48)).convert("LA" if mode == "LA" else "L")
+    if mode == "I;16":
+        grey = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    job = Job(tmp_path / "in.png", tmp_path / f"out{suffix}")
+    (grey.convert("1") if mode == "1" else grey).save(job.source)
+    upscale_one(job, ChosenTints(None, Target(scale=2)))
+    with Image.open(job.target) as made:
+        if suffix == ".webp":  # has no grey, and rounds
+            assert np.ptp(np.asarray(made.convert("RGB")).astype(int), axis=2).max() <= 1
+        else:
+            kept = suffix != ".jpg" and mode != "1"
+            assert made.mode == (mode if kept else "L")
+
+
 def test_what_does_not_fit_the_memory_is_refused_before_any_work(tmp_path):
     """Only what cannot be read or written in parts counts."""
     picture = Image.fromarray(scene(0, 200)).resize((2000, 3200))
