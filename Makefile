@@ -77,6 +77,7 @@ bench: bench-setup data
 	python -m benchmarks.tiling
 	python -m benchmarks.tiling --arch sd21-eighth
 	python -m benchmarks.fidelity
+	python -m benchmarks.wide_gamut
 	python -m benchmarks.speed
 	python -m benchmarks.quality --sheets
 
