@@ -1,12 +1,7 @@
-"""Files and folders at the keyboard: kept whole, gone on with, stopped within a second."""
+"""Files and folders at the keyboard: kept whole and gone on with."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -25,7 +20,6 @@ from tudsr.upscale.manifest import NAME, Manifest
 from tudsr.upscale.target import Target
 from tudsr.upscale.upscaler import Upscaler
 
-ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = UpscaleSettings(tile_px=64, overlap_px=16)
 
 
@@ -44,16 +38,6 @@ class Chosen(ChosenModel):
 
     def signature(self):
         return f"idle {self.target}"
-
-
-@pytest.fixture
-def folder(tmp_path):
-    source = tmp_path / "in"
-    (source / "deep").mkdir(parents=True)
-    for i, name in enumerate(("a.png", "b.jpg", "deep/c.webp")):
-        Image.fromarray(scene(i, 48)).save(source / name)
-    (source / "broken.png").write_bytes(b"\x89PNG and nothing more")
-    return source
 
 
 def run(source: Path, target: Path, scale=2.0):
@@ -201,58 +185,6 @@ def test_tiles_shrink_to_fit_the_memory_and_a_wanted_one_that_does_not_is_refuse
     assert "128 pixels, not the model's 544" in chosen(96).smaller_tile()
     with pytest.raises(SettingsError, match=r"a tile of 256 does not fit .* --tile 128"):
         chosen(96, tile_px=256).signature()
-
-
-_SLOW = """
-import sys, time
-from pathlib import Path
-from tests.upscale.test_files import Chosen, Same
-from tudsr.upscale import commands
-from tudsr.upscale.upscaler import Upscaler
-import tudsr.upscale.chosen as chosen
-import hashlib
-
-begun, where = Path(sys.argv[1]), sys.argv[2]
-
-class Slow(Same):
-    def restore(self, image, stage, full_precision=False):
-        begun.touch()
-        # One step of C that no handler of Python's interrupts, as a long tile may be.
-        if where == "c": hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
-        while True: time.sleep(0.01)
-
-class SlowChosen(Chosen):
-    def upscaler(self):
-        from tests.upscale.test_files import SETTINGS
-        return Upscaler(Slow(), SETTINGS)
-
-commands.ChosenModel = SlowChosen
-from tudsr.cli import main
-sys.argv = ["tudsr", "upscale", *sys.argv[3:]]
-main()
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("where", ["python", "c"])
-def test_a_signal_ends_it_within_a_second_in_the_middle_of_a_tile(folder, tmp_path, number, where):
-    out, begun = tmp_path / "out", tmp_path / "begun"
-    command = [sys.executable, "-c", _SLOW, str(begun), where, str(folder), str(out)]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ}
-    )
-    deadline = time.monotonic() + 60
-    while not begun.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert begun.exists(), process.communicate(timeout=30)
-    sent = time.monotonic()
-    process.send_signal(number)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == 128 + number, said
-    assert time.monotonic() - sent < (1.0 if where == "c" else 2.0)
-    assert "run it again to go on" in said
-    assert "Traceback" not in said
-    assert [p for p in out.rglob("*") if p.is_file()] == []
 
 
 def test_bars_count_the_work_that_is_left(folder, tmp_path):
