@@ -72,6 +72,7 @@ bench: bench-setup data
 	python -m benchmarks.degradation
 	python -m benchmarks.big_data
 	python -m benchmarks.kills
+	python -m benchmarks.folder_kills
 	python -m benchmarks.serving
 	python -m benchmarks.hostile --serve models/small
 	python -m benchmarks.tiling

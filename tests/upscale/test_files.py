@@ -92,7 +92,17 @@ def test_a_manifest_that_was_cut_off_is_gone_on_with(folder, tmp_path):
     assert "deep/c.webp" not in Manifest(tmp_path / "out").entries
     Image.fromarray(scene(9, 50)).save(folder / "a.png")
     run(folder, tmp_path / "out")
-    assert len(Manifest(tmp_path / "out").entries) == 3
+    assert len(Manifest(tmp_path / "out").entries) == 4
+
+
+def test_a_result_whose_line_a_kill_prevented_is_noted_by_the_next_run(folder, tmp_path):
+    """Without a line, a changed source would go unnoticed."""
+    run(folder, tmp_path / "out")
+    path = tmp_path / "out" / NAME
+    path.write_text("".join(path.read_text("utf-8").splitlines(True)[:-1]), "utf-8")
+    assert run(folder, tmp_path / "out")[-1].skipped
+    Image.fromarray(scene(9, 50)).save(folder / "deep" / "c.webp")
+    assert run(folder, tmp_path / "out")[-1].sizes == ((50, 50), (100, 100))
 
 
 def test_half_written_files_of_a_killed_run_are_removed(folder, tmp_path):
