@@ -72,11 +72,13 @@ bench: bench-setup data
 	python -m benchmarks.degradation
 	python -m benchmarks.big_data
 	python -m benchmarks.kills
+	python -m benchmarks.folder_kills
 	python -m benchmarks.serving
 	python -m benchmarks.hostile --serve models/small
 	python -m benchmarks.tiling
 	python -m benchmarks.tiling --arch sd21-eighth
 	python -m benchmarks.fidelity
+	python -m benchmarks.wide_gamut
 	python -m benchmarks.speed
 	python -m benchmarks.quality --sheets
 

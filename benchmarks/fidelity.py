@@ -3,8 +3,9 @@
     python -m benchmarks.fidelity --model FOLDER
 
 At x4 and x8, for five fidelities and plain bicubic beside them: how far the reduced result is from
-the input (grey levels), PSNR of luma and the perceptual distance to the original. Writes
-benchmarks/results/fidelity.{json,md} and docs/fidelity.webp. 4 min on 2 quiet cores.
+the input (grey levels, and mean CIEDE2000 of both as 8-bit files), PSNR of luma and the perceptual
+distance to the original. Writes benchmarks/results/fidelity.{json,md} and docs/fidelity.webp. 4 min
+on 2 quiet cores.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.machine import machine_name
-from tudsr.evaluate.metrics import psnr_y
+from tudsr.evaluate.metrics import delta_e, psnr_y
 from tudsr.evaluate.perceptual import Perceptual
 from tudsr.images.atomic import write_json, write_text, writing
 from tudsr.images.read import read_image
@@ -53,7 +54,7 @@ def measure(
     rows: list[dict[str, float | str]] = []
     shown: list[np.ndarray] = []
     for scale in SCALES:
-        found: dict[str, list[tuple[float, float, float]]] = {}
+        found: dict[str, list[tuple[float, ...]]] = {}
         for hr in originals:
             lr = reduced(hr, SIDE_PX // scale)
             made = {f"{level:g}": upscaler.upscale(lr, scale, fidelity=level) for level in LEVELS}
@@ -62,16 +63,18 @@ def measure(
                 stored = np.asarray(np.rint(picture * 255) / 255, np.float32)
                 off = np.abs(bicubic_resize(stored, *lr.shape[:2]) - lr).mean() * 255
                 distance = perceptual.distances(hr, stored)[perceptual.lpips_name]
-                found.setdefault(name, []).append((off, psnr_y(stored, hr), distance))
+                apart = delta_e(reduced(stored, len(lr)), lr)
+                found.setdefault(name, []).append((off, apart, psnr_y(stored, hr), distance))
             if not shown:
                 shown = [_detail(p) for p in (*made.values(), hr)]
         for name, values in found.items():
-            off, psnr, distance = np.mean(values, axis=0)
+            off, apart, psnr, distance = np.mean(values, axis=0)
             rows.append(
                 {
                     "scale": f"x{scale}",
                     "fidelity": name,
                     "off the input, grey levels": round(float(off), 3),
+                    "off the input, ΔE": round(float(apart), 3),
                     "PSNR-Y, dB": round(float(psnr), 2),
                     perceptual.lpips_name: round(float(distance), 4),
                 }

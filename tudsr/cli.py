@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -58,16 +59,14 @@ def profile(
 def main() -> None:
     """Run the command line; a mistake of the user's is one sentence and exit code 2.
 
-    A training that was told to stop and has saved ends with 75.
+    A training that was told to stop and has saved ends with 75, another command that SIGINT
+    interrupts with 130.
     """
-    for entry in entry_points(group="tudsr.commands"):
-        found = entry.load()
-        if isinstance(found, typer.Typer):
-            app.add_typer(found, name=entry.name)
-        else:
-            app.command(entry.name)(found)
     try:
+        _add_commands()
         app()
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     except Interrupted as stop:
         if os.environ.get("RANK", "0") == "0":
             typer.secho(str(stop), fg="yellow", err=True)
@@ -78,6 +77,16 @@ def main() -> None:
         if error.filename is None:
             raise
         _fail(f"{error.filename}: {error.strerror}. Nothing that was there is lost")
+
+
+def _add_commands() -> None:
+    """Those of other packages, by their entry points."""
+    for entry in entry_points(group="tudsr.commands"):
+        found = entry.load()
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=entry.name)
+        else:
+            app.command(entry.name)(found)
 
 
 def _fail(sentence: str) -> None:

@@ -75,6 +75,19 @@ def test_the_samples_are_pillows(name, data):
         assert (np.rint(picture.alpha * 255) == expected[:, :, 3]).all()
 
 
+def test_what_was_stored_without_colours_is_known():
+    rgb = Image.fromarray(RGB)
+    for mode in ("1", "L", "LA", "I;16"):
+        image = Image.fromarray(DEEP[:, :, 0].copy()) if mode == "I;16" else rgb.convert(mode)
+        for fmt in ("PNG", "TIFF"):
+            assert read_image(stored(image, fmt)).grey, (mode, fmt)
+    for data in (stored(rgb.convert("L"), "JPEG"), stored(rgb.convert("L"), "BMP"),
+                 stored(rgb.convert("L"), "PNG", transparency=100)):  # fmt: skip
+        assert read_image(data).grey
+    for data in (stored(rgb, "PNG"), stored(rgb.quantize(9), "PNG"), stored(rgb, "WEBP")):
+        assert not read_image(data).grey
+
+
 @pytest.mark.parametrize(
     "options",
     [

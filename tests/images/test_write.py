@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,6 +65,33 @@ def test_profile_and_metadata_survive_every_format(fmt, depth):
         if fmt in ("PNG", "TIFF", "JPEG"):  # the others have no place for it
             assert image.info["dpi"] == pytest.approx((300, 150), abs=0.02)
     assert read_image(data).xmp == XMP
+
+
+@pytest.mark.parametrize("fmt", ["PNG", "TIFF", "JPEG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_grey_has_one_channel_where_the_format_can(fmt, depth, alpha):
+    if fmt == "JPEG" and alpha:
+        pytest.skip("a JPEG has no transparency")
+    made = random_picture(depth, alpha)
+    grey = replace(made, pixels=made.pixels[:, :, [0, 0, 0]], icc=None, grey=True)
+    data = encode_image(grey, fmt)
+    with Image.open(io.BytesIO(data)) as image:
+        one = {"L", "LA", "I;16"} | ({"RGBA"} if fmt == "PNG" and depth == 16 else set())
+        as_grey = fmt in ("PNG", "TIFF", "JPEG") and not (fmt == "TIFF" and alpha and depth == 16)
+        assert (image.mode in one) == as_grey
+    back = read_image(data)
+    assert back.grey == as_grey and (back.alpha is not None) == alpha
+    assert np.ptp(back.pixels, axis=2).max() <= (1.01 / 255 if fmt == "WEBP" else 0)
+    if fmt in ("PNG", "TIFF"):
+        assert (back.pixels == grey.pixels).all()
+
+
+def test_grey_with_a_profile_of_rgb_is_written_as_rgb():
+    made = random_picture()
+    grey = replace(made, pixels=made.pixels[:, :, [0, 0, 0]], grey=True)
+    back = read_image(encode_image(grey, "PNG"))
+    assert (back.grey, back.icc) == (False, ICC)
 
 
 def test_stripped_keeps_the_profile_alone():

@@ -1,5 +1,7 @@
 """The upscaler's geometry, with runtimes that need no model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -148,6 +150,25 @@ def test_transparency_depth_and_profile_survive(pixels):
     opaque = Upscaler(Same(), SETTINGS).upscale(pixels, 2)
     # What lies under transparent pixels does not darken the visible edge.
     np.testing.assert_allclose(result.pixels[:, 44:], opaque[:, 44:], atol=1e-5)
+
+
+class Tints(Same):
+    def restore(self, image, stage, full_precision=False):
+        y = np.linspace(0, 0.1, image.shape[0], dtype=np.float32)[:, None, None]
+        return np.asarray(image + y * np.array([1, 0, -1], np.float32), np.float32)
+
+
+@pytest.mark.parametrize("colour", ["none", "adain", "wavelet"])
+def test_a_grey_picture_is_not_tinted_in_rows_or_whole(pixels, colour):
+    upscaler = Upscaler(Tints(), SETTINGS.model_copy(update={"colour": colour}))
+    grey = Picture(pixels[:, :, [0, 0, 0]], pixels[:, :, 1], grey=True)
+    rows = np.concatenate(list(upscaler.upscale_rows(grey, 4)))
+    whole = upscaler.upscale_picture(grey, 4)
+    assert np.ptp(rows[:, :, :3], axis=2).max() == np.ptp(whole.pixels, axis=2).max() == 0
+    assert rows.shape[2] == 4 and whole.grey and whole.alpha is not None
+    coloured = upscaler.upscale_picture(replace(grey, grey=False), 4)
+    assert np.ptp(coloured.pixels, axis=2).max() > 1 / 255, "the runtime tints"
+    np.testing.assert_allclose(whole.pixels[..., 0], coloured.pixels.mean(2), atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ DAMAGED = (
     RuntimeError,
 )
 
+_GREY = ("1", "L", "LA", "La")
 _LOADERS = {"JPEG": "jpegload", "MPO": "jpegload", "PNG": "pngload", "TIFF": "tiffload"}
 _MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I;16B")
 # None, CCITT, LZW, deflate under both numbers, PackBits: what libvips' libtiff surely has.
@@ -54,6 +55,7 @@ class Decoder:
         channels: 3, or 4 with alpha.
         dtype: uint8 or uint16.
         icc: the profile of these samples; None is sRGB.
+        grey: whether a picture of one channel was repeated to three.
         rows: (k, W, channels), from top to bottom, once. May raise `ImageError` (``truncated``).
     """
 
@@ -61,6 +63,7 @@ class Decoder:
     channels: int
     dtype: np.dtype[Any]
     icc: bytes | None
+    grey: bool
     rows: Iterator[NDArray[Any]]
 
 
@@ -153,7 +156,8 @@ def _whole(image: Image.Image, name: str) -> Decoder:
     except DAMAGED as error:
         raise damaged(name, error) from None
     inks = image.mode == "CMYK"
-    mode = "CMYK" if inks else "RGBA" if image.has_transparency_data else "RGB"
+    colours = "L" if image.mode in _GREY else "RGB"
+    mode = "CMYK" if inks else colours + ("A" if image.has_transparency_data else "")
     size, dtype = (image.height, image.width), np.dtype(np.uint8)
     return _in_rgb(_pillow_rows(image, mode), size, len(mode), dtype, image, inks, name)
 
@@ -161,7 +165,8 @@ def _whole(image: Image.Image, name: str) -> Decoder:
 def _pillow_rows(image: Image.Image, mode: str) -> Iterator[NDArray[Any]]:
     for rows in bands(image.height, image.width):
         part = image.crop((0, rows.start, image.width, rows.stop))
-        yield np.asarray(part if part.mode == mode else part.convert(mode))
+        samples = np.asarray(part if part.mode == mode else part.convert(mode))
+        yield samples.reshape(part.height, part.width, -1)
 
 
 def _in_rgb(
@@ -177,13 +182,14 @@ def _in_rgb(
     icc = image.info.get("icc_profile") or None
     if inks:
         convert = cmyk_to_srgb(icc, name)
-        return Decoder(size, 3, dtype, None, map(convert, rows))
-    wide = map(_repeated, rows) if channels < 3 else rows
-    channels += 2 if channels < 3 else 0
+        return Decoder(size, 3, dtype, None, False, map(convert, rows))
+    grey = channels < 3
+    wide = map(_repeated, rows) if grey else rows
+    channels += 2 if grey else 0
     if icc is not None and profile_space(icc) == b"GRAY":
         curve = grey_curve(icc, dtype)
-        return Decoder(size, channels, dtype, None, (_toned(part, curve) for part in wide))
-    return Decoder(size, channels, dtype, icc, wide)
+        return Decoder(size, channels, dtype, None, grey, (_toned(part, curve) for part in wide))
+    return Decoder(size, channels, dtype, icc, grey, wide)
 
 
 def _repeated(grey: NDArray[Any]) -> NDArray[Any]:

@@ -44,6 +44,7 @@ class Picture(Generic[P]):
         dpi: horizontal and vertical resolution, dots an inch, or None.
         format: what it was read from: ``JPEG``, ``PNG``, ``WEBP``, ``TIFF``, ``GIF``,
             ``BMP``, ``AVIF`` or ``HEIF``.
+        grey: whether it was stored without colours; R, G and B are the same then.
     """
 
     pixels: P
@@ -54,11 +55,22 @@ class Picture(Generic[P]):
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
     format: str = "PNG"
+    grey: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width, pixels."""
         return self.pixels.shape[0], self.pixels.shape[1]
+
+    def untinted(self, band: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Rows made of this picture, (k, W, 3): R, G and B averaged where it is grey.
+
+        A model is free to tint what it restores; its three channels are three opinions on the one
+        grey there is.
+        """
+        if not self.grey:
+            return band
+        return np.repeat(band.mean(axis=2, keepdims=True), 3, axis=2)
 
     def stripped(self) -> Picture[P]:
         """A copy without EXIF, XMP and resolution; the colour profile stays, as colours need it."""

@@ -152,7 +152,7 @@ class _Found:
         with self._metadata() as image:
             kept = kept_exif(image), kept_xmp(image), kept_dpi(image)
         depth = 16 if self.deep else 8
-        return Picture(pixels, alpha, depth, decoder.icc, *kept, self.format)
+        return Picture(pixels, alpha, depth, decoder.icc, *kept, self.format, decoder.grey)
 
     def check_held(self, limit: int | None) -> None:
         held = held_bytes(self.image, self.deep)

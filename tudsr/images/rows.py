@@ -36,14 +36,15 @@ def write_png(
     """Write a PNG (third edition): header, what belongs to the picture, then rows as they come.
 
     Args:
-        rows: (k, W, 3 or 4) uint8 or uint16, top to bottom, of one k but for the last.
+        rows: (k, W, C) uint8 or uint16, top to bottom, of one k but for the last; C is 1 (grey),
+            2 (with alpha), 3 (RGB) or 4 (with alpha).
         shape: of the whole: height, width, channels.
         like: has depth, profile and metadata.
         level: 0 to 9; 1 is igzip's, five times as fast, the others are zlib's.
         out: where the bytes go.
     """
     height, width, channels = shape
-    colour = {3: 2, 4: 6}[channels]
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     out.write(b"\x89PNG\r\n\x1a\n")
     _chunk(out, b"IHDR", struct.pack(">IIBBBBB", width, height, like.depth, colour, 0, 0, 0))
     _png_metadata(out, like)
@@ -87,8 +88,9 @@ def write_tiff(
     tags = _tiff_tags(like)
     tags[256], tags[257], tags[277] = shape[1], shape[0], shape[2]
     tags[258] = (like.depth,) * shape[2]
-    tags[259], tags[262], tags[284] = 8, 2, 1  # Adobe deflate, RGB, interleaved
-    if shape[2] == 4:
+    # Adobe deflate, grey with black at 0 or RGB, interleaved
+    tags[259], tags[262], tags[284] = 8, 1 if shape[2] < 3 else 2, 1
+    if shape[2] in (2, 4):
         tags[338] = 2  # unassociated alpha
     for tag in (273, 278, 279):
         tags.tagtype[tag] = 4

@@ -146,8 +146,9 @@ def encode_rows(
     check_fits(fmt, *size, transparent=is_see_through(like))
     lossless = fmt in ("PNG", "TIFF")
     like = like if lossless else replace(like, depth=8)
-    shape = (*size, 3 if like.alpha is None or fmt == "JPEG" else 4)
-    quantised = (_quantised(band[:, :, : shape[2]], like.depth) for band in rows)
+    channels = _stored(like, fmt)
+    shape = (*size, len(channels))
+    quantised = (_quantised(band[:, :, channels], like.depth) for band in rows)
     try:
         if fmt == "PNG":
             write_png(quantised, shape, like, png_level, out)
@@ -168,6 +169,18 @@ def is_see_through(picture: Picture[Any]) -> bool:
     """Whether any pixel is transparent, in part or wholly."""
     alpha: Windows | None = picture.alpha
     return alpha is not None and any((alpha[rows] < 1).any() for rows in bands(*picture.size))
+
+
+def _stored(like: Picture[Any], fmt: str) -> list[int]:
+    """Which of R, G, B and alpha a file holds: of a grey picture one for all colours.
+
+    WebP and AVIF have no grey, a grey file cannot carry a profile of RGB, and few programs read a
+    TIFF of grey with alpha in 16 bits: Pillow does not.
+    """
+    alpha = like.alpha is not None and fmt != "JPEG"
+    rare = fmt == "TIFF" and alpha and like.depth == 16
+    grey = like.grey and like.icc is None and fmt not in ("WEBP", "AVIF") and not rare
+    return ([0] if grey else [0, 1, 2]) + ([3] if alpha else [])
 
 
 def _slices(picture: Picture) -> Iterator[NDArray[np.float32]]:
@@ -214,8 +227,9 @@ def _pillow(
     }[fmt]
     known = {"icc_profile": like.icc, "exif": like.exif, "xmp": like.xmp, "dpi": like.dpi}
     options |= {name: value for name, value in known.items() if value is not None}
-    whole, top = Image.new("RGB" if shape[2] == 3 else "RGBA", (shape[1], shape[0])), 0
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}[shape[2]]
+    whole, top = Image.new(mode, (shape[1], shape[0])), 0
     for band in rows:
-        whole.paste(Image.fromarray(band), (0, top))
+        whole.paste(Image.fromarray(band[:, :, 0] if mode == "L" else band), (0, top))
         top += len(band)
     whole.save(out, fmt, **options)

@@ -78,14 +78,19 @@ class ChosenModel:
         return self._upscaler
 
     def signature(self) -> str:
-        """Program, model and whatever else decides the result: skipping relies on it."""
+        """Program, model and whatever else was asked for of the result: skipping relies on it.
+
+        Not where it runs (``device``, and what ``auto`` came to): that moves results by rounding
+        alone, and a folder begun on one machine can be gone on with on another.
+        """
+        stripped = ", stripped" if self.strip else ""
         return signature(
             self._bundle,
             self._located.version,
             self.target,
             self._settings,
             self.fidelity,
-            f"{self.precision}, seed {self.seed}, runtime {self.runtime}",
+            f"{self.precision}, seed {self.seed}, runtime {self.runtime}{stripped}",
         )
 
     @cached_property

@@ -109,7 +109,7 @@ def attempt(
             return Outcome(job, skipped=True)
     except (ImageError, SettingsError) as error:
         return Outcome(job, error=str(error))
-    other = "another model, scale or program made it"
+    other = "another model, another program or other settings made it"
     return Outcome(job, error=f"{job.target} exists and {other}: remove it first")
 
 
@@ -142,7 +142,8 @@ class FolderRun:
         if known is not None and known.error is None and known.stamp != now:
             job.target.unlink(missing_ok=True)
         outcome = attempt(job, self.chosen, progress, note)
-        if not outcome.skipped:
+        # A result without a line is one whose run was killed just then.
+        if not outcome.skipped or known is None or known.error is not None:
             made_as = job.target.relative_to(self.target).as_posix()
             signature = "" if outcome.error else self.chosen.signature()
             seconds = round(outcome.seconds, 3)

@@ -41,24 +41,29 @@ def stoppable(clean_up: Callable[[], None]) -> Generator[None]:
         return
     waking, woken = socket.socketpair()
     waking.setblocking(False)
-    done = threading.Event()
-    before = {number: signal.signal(number, _raise) for number in _SIGNALS}
+    done, asked = threading.Event(), list[int]()
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_IGN)  # one is enough
+        asked.append(number)
+        raise Stopped(number)
+
+    before = {number: signal.signal(number, stop) for number in _SIGNALS}
     descriptor = signal.set_wakeup_fd(waking.fileno())
     threading.Thread(target=_end_late, args=(woken, done, clean_up), daemon=True).start()
     try:
         yield
+    except Exception:
+        if asked:  # a C extension that was just being imported made an ImportError of it
+            raise Stopped(asked[0]) from None
+        raise
     finally:
         done.set()
         signal.set_wakeup_fd(descriptor)
         waking.close()
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _raise(number: int, _frame: FrameType | None) -> None:
-    for each in _SIGNALS:
-        signal.signal(each, signal.SIG_IGN)  # one is enough
-    raise Stopped(number)
 
 
 def _end_late(woken: socket.socket, done: threading.Event, clean_up: Callable[[], None]) -> None:

@@ -109,8 +109,8 @@ class Upscaler:
     ) -> Generator[Floats]:
         """The enlarged picture from top to bottom, some rows at a time: (k, W, 3), or 4 with alpha.
 
-        Transparency takes a bicubic path of its own. See `upscale`; beside the picture itself,
-        nothing that grows with it or with the result is held in memory.
+        Transparency takes a bicubic path of its own, and a grey picture stays grey. See `upscale`;
+        beside the picture, nothing that grows with it or with the result is held in memory.
         """
         alpha: Windows | None = picture.alpha
         with ExitStack() as held:
@@ -120,6 +120,7 @@ class Upscaler:
             job = self._job(pixels, target, None, fidelity, progress, note)
             made = held.enter_context(closing(self._rows(job)))
             for rows, band in made:
+                band = picture.untinted(band)
                 if alpha is not None:
                     over = np.clip(bicubic_rows(alpha, *job.sizes[-1], rows), 0, 1)
                     band = np.concatenate([band, over[:, :, None]], axis=2)
@@ -189,9 +190,8 @@ class Upscaler:
 
     def _rows(self, job: _Job) -> Generator[tuple[slice, Floats]]:
         """All passes, then the finished rows of the result in [0, 1]."""
-        made = self._cascade(job)
-        lr, size = job.pixels, job.sizes[-1]
-        finish = Finish(lr, size, self.settings.colour, job.fidelity, self.folder)
+        made, size = self._cascade(job), job.sizes[-1]
+        finish = Finish(job.pixels, size, self.settings.colour, job.fidelity, self.folder)
         with closing(made), closing(finish):
             if finish.is_needed:
                 for rows in bands(*size):
