@@ -9,11 +9,23 @@ from pydantic import Field
 from tudsr.profile.section import Section
 
 
+class InterpolationSettings(Section):
+    """How a picture is brought to a stage's size: one choice for training and enlarging."""
+
+    before_stage1: Literal["bicubic", "bilinear"] = Field(
+        default="bicubic", description="xM, Keys' kernel (paper: not named)"
+    )
+    before_stage2: Literal["bicubic", "bilinear"] = Field(
+        default="bilinear", description="xN (paper: bilinear)"
+    )
+
+
 class UpscaleSettings(Section):
     """How a picture is enlarged."""
 
     tile_px: int = Field(default=512, ge=32, description="side of a tile, pixels")
     overlap_px: int = Field(default=64, ge=0, description="overlap of neighbouring tiles, pixels")
+    interpolation: InterpolationSettings = InterpolationSettings()
     one_pass_to: float = Field(
         default=2.0,
         ge=2,
