@@ -47,7 +47,7 @@ def test_the_paper_profiles_crops_are_windows_of_the_picture_and_their_mirrors()
 
 
 def test_each_kind_of_change_can_be_turned_off_by_itself():
-    """A picture whose rows, columns and channels differ; the draws before stay the same."""
+    """A picture whose rows, columns and channels differ."""
     photo = Image.fromarray(scene(2, 64))
     plain = CropSettings(flip=False)
     for change, kinds in (
