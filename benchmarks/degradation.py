@@ -34,7 +34,7 @@ from tudsr.data.photos import list_photographs, open_photo
 from tudsr.data.presets import PRESETS, Preset
 from tudsr.data.recipe import Noise, Recipe, Round, draw_recipe
 from tudsr.images.atomic import write_json, write_text
-from tudsr.profile import PROJECT_ROOT
+from tudsr.profile import PROJECT_ROOT, load_profile
 
 RESULTS = PROJECT_ROOT / "benchmarks" / "results"
 GOAL = 2.0
@@ -183,9 +183,11 @@ def _silent(recipe: Recipe) -> Recipe:
 
 def _crops(side: int) -> list[NDArray[np.float32]]:
     photos = [p for p in list_photographs(PROJECT_ROOT / "data") if p.split == "train"][:8]
+    settings = load_profile("tiny").data.crops
+    pictures = [open_photo(photo.path).convert("RGB") for photo in photos]
     return [
-        draw_crop(open_photo(photo.path).convert("RGB"), side, np.random.default_rng((0, number)))
-        for number, photo in enumerate(photos)
+        draw_crop(picture, side, np.random.default_rng((0, number)), settings)
+        for number, picture in enumerate(pictures)
     ]
 
 

@@ -92,7 +92,8 @@ def diffusers_style(kind: str, where: str) -> Callable[[np.ndarray], np.ndarray]
         height, width = lr.shape[:2]
         for step, size in zip(passes, pass_sizes(height, width, passes), strict=True):
             whole = (slice(0, size[0]), slice(0, size[1]))
-            wide = np.clip(enlarge_window(lr, size, whole, step.interpolation), 0, 1)
+            method = step.interpolation(ours.settings.interpolation)
+            wide = np.clip(enlarge_window(lr, size, whole, method), 0, 1)
             lr = _faded(ours, wide, step.stage)
         return lr
 

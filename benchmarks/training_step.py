@@ -87,8 +87,8 @@ def _base(profile: Profile) -> Base:
 
 def _pairs(profile: Profile, count: int) -> dict[str, torch.Tensor]:
     photos = [p.path for p in list_photographs(Path(profile.data.root)) if p.split == "train"]
-    r_px, scales = profile.base.r_px, profile.stage1.scales
-    pairs = TrainingPairs(photos, r_px, r_px, scales, profile.degradation, profile.seed)
+    scales = profile.stage1.scales
+    pairs = TrainingPairs(photos, profile, profile.base.r_px, scales, profile.seed)
     items = [pairs[i] for i in range(count)]
     return {name: torch.stack([item[name] for item in items]) for name in ("lr", "hr")}
 

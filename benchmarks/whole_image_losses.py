@@ -95,7 +95,7 @@ def measure(profile: Profile, adapter1: Path, adapter2: Path, count: int) -> dic
     n, r_px = profile.stage2.n, profile.base.r_px
     photos = [p.path for p in list_photographs(Path(profile.data.root)) if p.split == "test"]
     scales, seed = profile.stage2.scales, profile.seed + 1
-    pairs = TrainingPairs(photos, n * r_px, r_px, scales, profile.degradation, seed)
+    pairs = TrainingPairs(photos, profile, n * r_px, scales, seed)
     ratios: list[float] = []
     errors: list[float] = []
     for index in range(count):
@@ -118,7 +118,7 @@ def _stage2_input(base: Base, lr: torch.Tensor, t1: int, n: int) -> torch.Tensor
     activate(base.unet, "stage1")
     middle = base.restore(lr, t1).clamp(0, 1)
     activate(base.unet, "stage2")
-    return enlarge(middle, n)
+    return enlarge(middle, n, "bilinear")
 
 
 def _pixels(images: torch.Tensor) -> np.ndarray:

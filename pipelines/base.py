@@ -23,5 +23,6 @@ def tudsr_base(profile: str = "small") -> None:
     settings = load_profile(profile)
     there, at = outside(settings, gate=False), placed(settings)
     validation, _, _ = at(validate_data)(settings.data, there.data)
-    parts = settings.only("runtime", "data", "base", "pretrain", "registry")
+    stages = ("degradation", "stage1", "stage2", "upscale.interpolation")  # whose inputs it learns
+    parts = settings.only("runtime", "data", "base", "pretrain", "registry", *stages)
     at(pretrain_base)(parts, validation)

@@ -30,7 +30,7 @@ def tudsr_full(profile: str = "tiny") -> None:
 
     validation, _, _ = at(validate_data)(settings.data, there.data)
     pairs, _ = at(synthesize_degradations)(settings.only("data", "pairs"), validation)
-    common = ("runtime", "data", "degradation", "base", "registry")
+    common = ("runtime", "data", "degradation", "base", "registry", "upscale.interpolation")
     stage1 = at(train_stage1)(settings.only(*common, "stage1"), validation, there.base)
     stage2 = at(train_stage2)(settings.only(*common, "stage2"), validation, stage1, there.base)
     verdict, evaluation, _ = at(gate_metrics)(

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from tudsr.errors import SettingsError
-from tudsr.profile import Profile, dump_profile, load_profile, profile_names
+from tudsr.profile import InterpolationSettings, Profile, dump_profile, load_profile, profile_names
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -55,6 +55,16 @@ def test_the_profiles_that_the_design_names_are_there():
 def test_the_schema_is_the_one_of_the_code():
     kept = json.loads((ROOT / "configs" / "schema.json").read_text("utf-8"))
     assert kept == Profile.model_json_schema(), "run: tudsr profile --schema configs/schema.json"
+
+
+def test_a_steps_settings_are_those_of_its_sections_or_of_a_part_of_one():
+    linear = InterpolationSettings(before_stage1="bilinear")
+    tiny = load_profile("tiny")
+    upscale = tiny.upscale.model_copy(update={"interpolation": linear})
+    kept = tiny.model_copy(update={"upscale": upscale}).only("data", "upscale.interpolation")
+    assert (kept.data, kept.upscale.interpolation, kept.seed) == (tiny.data, linear, tiny.seed)
+    assert tiny.upscale.tile_px == 544 and kept.upscale.tile_px == 512
+    assert kept.base == Profile(name="").base
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,14 @@
+import hashlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.conftest import scene
-from tudsr.data.crops import draw_crop
+from tudsr.data.crops import draw_crop, reduced_to
+from tudsr.profile import CropSettings, load_profile
+
+TINY = load_profile("tiny").data.crops
 
 
 @pytest.fixture
@@ -11,8 +16,56 @@ def photo():
     return Image.fromarray(scene(0, 160))
 
 
-def drawn(photo, seed, crop_px=64):
-    return draw_crop(photo, crop_px, np.random.default_rng(seed))
+def drawn(photo, seed, crop_px=64, settings=TINY):
+    return draw_crop(photo, crop_px, np.random.default_rng(seed), settings)
+
+
+@pytest.mark.parametrize("name", ["tiny", "small", "smoke"])
+def test_the_small_profiles_draw_what_they_drew_before_these_were_settings(name):
+    """In grey levels, since the last bit of a gamma curve may differ between processors."""
+    settings, seen = load_profile(name).data.crops, hashlib.sha256()
+    for side in (160, 320):
+        for seed in range(60):
+            crop = drawn(Image.fromarray(scene(0, side)), seed, settings=settings)
+            seen.update(np.rint(crop * 255).astype(np.uint8).tobytes())
+    assert seen.hexdigest()[:16] == "9b30eef122f6fb82"
+
+
+def test_the_paper_profiles_crops_are_windows_of_the_picture_and_their_mirrors():
+    settings = load_profile("sd21").data.crops
+    assert settings == CropSettings()
+    pixels = scene(0, 96)
+    windows = np.lib.stride_tricks.sliding_window_view(pixels, (64, 64), (0, 1))
+    places = {np.ascontiguousarray(np.moveaxis(w, 0, -1)).tobytes() for r in windows for w in r}
+    mirrored = []
+    for seed in range(40):
+        crop = np.rint(drawn(Image.fromarray(pixels), seed, settings=settings) * 255)
+        levels = crop.astype(np.uint8)
+        mirrored.append(levels.tobytes() not in places)
+        assert levels[:, :: -1 if mirrored[-1] else 1].tobytes() in places
+    assert 10 < sum(mirrored) < 30
+
+
+def test_each_kind_of_change_can_be_turned_off_by_itself():
+    """A picture whose rows, columns and channels differ."""
+    photo = Image.fromarray(scene(2, 64))
+    plain = CropSettings(flip=False)
+    for change, kinds in (
+        ({}, 1),
+        ({"flip": True}, 2),
+        ({"turn": True}, 4),
+        ({"recolour": 1.0}, 60),
+    ):
+        settings = plain.model_copy(update=change)
+        assert len({drawn(photo, seed, 64, settings).tobytes() for seed in range(60)}) == kinds
+
+
+def test_a_picture_is_reduced_until_its_shorter_side_is_the_crops():
+    face = Image.fromarray(scene(0, 128))
+    expected = face.resize((64, 64), Image.Resampling.LANCZOS)
+    assert reduced_to(face, 64).tobytes() == expected.tobytes()
+    assert reduced_to(face.crop((0, 0, 100, 75)), 50).size == (67, 50)
+    assert reduced_to(face, 128) is face and reduced_to(face, 200) is face
 
 
 def test_crops_are_of_the_asked_size_and_in_range(photo):

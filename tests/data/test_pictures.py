@@ -13,12 +13,14 @@ from tudsr.data.index import ensure_index
 from tudsr.data.pictures import HeldPictures, StoredPictures, open_pictures
 from tudsr.data.skipped import SkipLog
 from tudsr.errors import DataError
+from tudsr.profile import CropSettings, DataSettings
 
 RNG = np.random.default_rng(0)
 
 
 def opened(folder, crop_px=40, seed=0, max_bad_share=0.5):
-    return StoredPictures(ensure_index([str(folder)]), crop_px, seed, max_bad_share)
+    data = DataSettings(max_bad_share=max_bad_share)
+    return StoredPictures(ensure_index([str(folder)]), crop_px, seed, data)
 
 
 def numbers(pictures, places):
@@ -42,6 +44,17 @@ def test_a_place_is_a_picture_whoever_asks_and_when(tmp_path):
     assert sorted(chain(*by_rank)) == sorted(whole)
     assert all(by_rank[rank] == whole[rank::4] for rank in range(4))
     assert numbers(opened(folder, seed=1), range(30)) != whole[:30]
+
+
+def test_only_sources_of_the_named_pattern_are_reduced_to_the_crop(tmp_path):
+    for name in ("lsdir", "FFHQ"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (96, 80)).save(tmp_path / name / "0.png")
+    index = ensure_index([str(tmp_path / "lsdir"), str(tmp_path / "FFHQ")])
+    for patterns, sizes in ((("*ffhq*",), {(96, 80), (48, 40)}), ((), {(96, 80)})):
+        crops = CropSettings(resize_sources=patterns)
+        pictures = StoredPictures(index, 40, 0, DataSettings(crops=crops))
+        assert {pictures.picture(place, RNG).size for place in range(2)} == sizes
 
 
 def broken(data, how):
@@ -121,13 +134,13 @@ def test_a_camera_that_was_turned_is_turned_back(tmp_path):
 
 
 def test_a_list_of_photographs_is_held_in_memory(photos):
-    held = open_pictures(photos, 64, 0, 0.01)
+    held = open_pictures(photos, 64, 0, DataSettings())
     assert isinstance(held, HeldPictures)
     assert held.figures() == {}
     drawn = {held.picture(i, np.random.default_rng(i)).tobytes() for i in range(40)}
     assert len(drawn) == 4
     with pytest.raises(DataError, match="a crop needs 1000"):
-        open_pictures(photos, 1000, 0, 0.01)
+        open_pictures(photos, 1000, 0, DataSettings())
 
 
 def test_the_skip_log_counts_each_picture_once_whoever_writes(tmp_path):

@@ -122,6 +122,15 @@ def test_a_stride_of_two_halves_the_map_before_each_convolution():
     assert [tuple(m.shape) for m in maps] == [(1, 1, 16, 16), (1, 1, 8, 8), (1, 1, 4, 4)]
 
 
+@pytest.mark.parametrize(
+    ("width", "found"), [(None, [(64, 32), (128, 64), (256, 128)]), (48, [(48, 24)] * 3)]
+)
+def test_a_heads_blocks_halve_its_levels_channels_unless_a_width_is_set(width, found):
+    critic = Critic(CriticSettings(trunk="random", levels=(2, 3, 4), width=width), seed=0)
+    convs = [[m for m in head if isinstance(m, torch.nn.Conv2d)] for head in critic.heads]
+    assert [tuple(m.out_channels for m in head) for head in convs] == [(*w, 1) for w in found]
+
+
 def test_trunk_is_frozen_and_not_in_the_critics_state():
     critic = Critic(CriticSettings(trunk="random", width=16), seed=0)
     assert all(name.startswith("heads.") for name in critic.state_dict())

@@ -18,7 +18,7 @@ from tudsr.train.adversarial import AdversarialStep
 from tudsr.train.pairs import TrainingPairs
 from tudsr.train.stages import _inputs, train_stage1
 
-SETTINGS = load_profile("smoke").degradation
+SMOKE = load_profile("smoke")
 
 
 @pytest.fixture
@@ -33,7 +33,8 @@ def index(tmp_path):
 
 
 def pairs_of(index, share=0.5):
-    return TrainingPairs([index], 32, 32, (2, 4), SETTINGS, 5, share)
+    data = SMOKE.data.model_copy(update={"max_bad_share": share})
+    return TrainingPairs([index], SMOKE.model_copy(update={"data": data}), 32, (2, 4), 5)
 
 
 def batches(index, indices, workers, size=2):
@@ -97,10 +98,10 @@ def test_photographs_in_memory_give_the_samples_they_gave_before(photos):
     """Adding big sets must not change what a run on a folder is."""
     from tudsr.data.crops import draw_crop
 
-    pairs = TrainingPairs(photos, 64, 32, (2, 4), SETTINGS, 5)
+    pairs = TrainingPairs(photos, SMOKE, 64, (2, 4), 5)
     rng = np.random.default_rng((5, 17))
     with Image.open(photos[rng.integers(4)]) as photo:
-        expected = draw_crop(photo.convert("RGB"), 64, rng)
+        expected = draw_crop(photo.convert("RGB"), 64, rng, SMOKE.data.crops)
     np.testing.assert_array_equal(pairs[17]["hr"].numpy(), expected.transpose(2, 0, 1))
     assert pairs.figures() == {}
 

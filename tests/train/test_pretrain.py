@@ -146,8 +146,7 @@ def test_a_checkpoint_holds_all_that_goes_on(base):
 def _batch(settings: Profile) -> dict[str, torch.Tensor]:
     from tudsr.train.pairs import TrainingPairs
 
-    r = settings.base.r_px
-    pairs = TrainingPairs(train_photos(), r, r, (2, 4), settings.degradation, 7)
+    pairs = TrainingPairs(train_photos(), settings, settings.base.r_px, (2, 4), 7)
     items = [pairs[i] for i in range(8)]
     return {k: torch.stack([item[k] for item in items]) for k in ("lr", "hr")}
 

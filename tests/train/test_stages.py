@@ -4,16 +4,20 @@ import torch
 
 from tests.conftest import scene
 from tudsr.errors import TrainingError
+from tudsr.images.resize import bicubic_resize
 from tudsr.model.adapters import activate, add_adapter, load_adapter
 from tudsr.model.base import load_base, random_base
 from tudsr.model.mesh import mesh_excess
-from tudsr.profile import load_profile
+from tudsr.profile import CropSettings, InterpolationSettings, load_profile
 from tudsr.train.adversarial import AdversarialStep
 from tudsr.train.chunks import chunk, enlarge, unchunk
+from tudsr.train.pairs import TrainingPairs
 from tudsr.train.record import read_metrics
-from tudsr.train.stages import StageTwo, train_stage1, train_stage2
+from tudsr.train.stages import StageTwo, _inputs, train_stage1, train_stage2
+from tudsr.upscale.interpolate import enlarge_window
 
 SMOKE = load_profile("smoke")
+LINEAR = InterpolationSettings(before_stage1="bilinear")
 
 
 def changed(section, **values):
@@ -49,6 +53,37 @@ def test_chunks_go_left_to_right_then_down():
     rows, columns = torch.meshgrid(torch.arange(4), torch.arange(4), indexing="ij")
     images = (rows // 2 * 2 + columns // 2)[None, None].float()
     assert [c.unique().item() for c in chunk(images, 2)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("method", ["bicubic", "bilinear"])
+def test_pictures_are_interpolated_in_training_as_in_enlarging(method, photos):
+    """Point 7: the same setting, the same pixels, before either stage."""
+    image = pictures(1, 24).numpy()[0].transpose(1, 2, 0)
+    whole = slice(0, 48), slice(0, 48)
+    expected = enlarge_window(image, (48, 48), whole, method).clip(0, 1)
+    found = enlarge(pictures(1, 24), 2, method)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    how = InterpolationSettings(before_stage1=method)
+    upscale = SMOKE.upscale.model_copy(update={"interpolation": how})
+    clean = SMOKE.degradation.model_copy(update={"clean_prob": 1.0})
+    profile = SMOKE.model_copy(update={"upscale": upscale, "degradation": clean})
+    pair = TrainingPairs(photos, profile, 32, (2,), 0)[0]
+    lr = bicubic_resize(pair["hr"].permute(1, 2, 0).numpy(), 16, 16).clip(0, 1)
+    whole = slice(0, 32), slice(0, 32)
+    expected = enlarge_window(lr, (32, 32), whole, method).clip(0, 1)
+    np.testing.assert_allclose(pair["lr"].permute(1, 2, 0).numpy(), expected, atol=1 / 255)
+
+
+def test_crops_and_interpolation_decide_a_training(photos):
+    """They are in a checkpoint's inputs, and what else stands in their sections is not."""
+    changes = [
+        {"data": SMOKE.data.model_copy(update={"crops": CropSettings()})},
+        {"upscale": SMOKE.upscale.model_copy(update={"interpolation": LINEAR})},
+        {"data": SMOKE.data.model_copy(update={"min_train": 2})},
+    ]
+    profiles = [SMOKE, *(SMOKE.model_copy(update=change) for change in changes)]
+    same, crops, kernel, other = (_inputs(p, "stage2", photos, ()).key for p in profiles)
+    assert len({same, crops, kernel}) == 3 and other == same
 
 
 def test_generator_and_critic_leave_no_gradient_in_each_other():
@@ -94,7 +129,7 @@ def test_stage_two_sees_stage_ones_output_enlarged_bilinearly():
     activate(base.unet, "stage1")
     lr = pictures(1, 32)
     with torch.no_grad():
-        expected = enlarge(base.restore(lr, 200).clamp(0, 1), 2)
+        expected = enlarge(base.restore(lr, 200).clamp(0, 1), 2, "bilinear")
     activate(base.unet, "stage2")
     task = StageTwo(base, SMOKE, 200, {})
     torch.testing.assert_close(task.stage2_input(lr), expected)

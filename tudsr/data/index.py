@@ -37,9 +37,10 @@ _SCANNERS = 16
 
 @dataclass(frozen=True)
 class StoredPicture:
-    """One picture of a set: what it is called and which bytes it is."""
+    """One picture of a set: what it is called, its source's position and which bytes it is."""
 
     label: str
+    source: int
     url: str
     offset: int
     size: int
@@ -97,10 +98,11 @@ class Index:
 
     def __getitem__(self, number: int) -> StoredPicture:
         file = int(self.file[number])
-        url = f"{root_of(self.sources[self.file_source[file]])}/{self.file_names[file]}"
+        source = int(self.file_source[file])
+        url = f"{root_of(self.sources[source])}/{self.file_names[file]}"
         name = self.names[number]
         label = f"{self.file_names[file]}/{name}" if name else self.file_names[file]
-        return StoredPicture(label, url, int(self.offset[number]), int(self.size[number]))
+        return StoredPicture(label, source, url, int(self.offset[number]), int(self.size[number]))
 
 
 def ensure_index(sources: Sequence[str], version: str | None = None) -> Path:

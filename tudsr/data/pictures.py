@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
+from tudsr.data.crops import reduced_to
 from tudsr.data.index import INDEX_SUFFIX, load_index
 from tudsr.data.order import epoch_order
 from tudsr.data.photos import decode_photo, open_photo
 from tudsr.data.skipped import SkipLog
 from tudsr.errors import DataError
+from tudsr.profile import DataSettings
 
 # The largest picture that is decoded, as in tudsr.images.read.
 _MAX_PIXELS = 100_000_000
@@ -34,7 +37,7 @@ class Pictures(Protocol):
 
 
 def open_pictures(
-    photos: Sequence[Path], crop_px: int, seed: int, max_bad_share: float
+    photos: Sequence[Path], crop_px: int, seed: int, settings: DataSettings
 ) -> Pictures:
     """Hold the photographs in memory, or open the big set whose index file is given instead.
 
@@ -42,7 +45,7 @@ def open_pictures(
         DataError: no photographs, or one that cannot be read or is smaller than a crop.
     """
     if len(photos) == 1 and photos[0].name.endswith(INDEX_SUFFIX):
-        return StoredPictures(photos[0], crop_px, seed, max_bad_share)
+        return StoredPictures(photos[0], crop_px, seed, settings)
     return HeldPictures(photos, crop_px)
 
 
@@ -68,14 +71,16 @@ class StoredPictures:
 
     Sample ``i`` gets the picture at place ``i mod N`` of epoch ``i div N``, whatever worker or rank
     asks. Where that one cannot be used, the next in the order that can takes its place, and the
-    log beside the index names it.
+    log beside the index names it. Those of ``crops.resize_sources`` come reduced to a crop's side.
     """
 
-    def __init__(self, path: Path, crop_px: int, seed: int, max_bad_share: float) -> None:
+    def __init__(self, path: Path, crop_px: int, seed: int, settings: DataSettings) -> None:
         self.index = load_index(path)
         self.crop_px, self.seed = crop_px, seed
         log = path.with_name(path.name.replace(INDEX_SUFFIX, f"-{crop_px}px.skipped.jsonl"))
-        self.log = SkipLog(log, len(self.index), max_bad_share)
+        self.log = SkipLog(log, len(self.index), settings.max_bad_share)
+        patterns = settings.crops.resize_sources
+        self.resized = [_matches(source, patterns) for source in self.index.sources]
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def picture(self, index: int, rng: np.random.Generator) -> Image.Image:
@@ -89,7 +94,8 @@ class StoredPictures:
             stored = self.index[self.number(place)]
             data = stored.read()
             try:
-                return _usable(data, stored.label, self.crop_px)
+                picture = _usable(data, stored.label, self.crop_px)
+                return reduced_to(picture, self.crop_px) if self.resized[stored.source] else picture
             except DataError as error:
                 reason = str(error).removeprefix(f"{stored.label} ")
             self.log.add(stored.label, reason)
@@ -105,6 +111,10 @@ class StoredPictures:
     def figures(self) -> dict[str, float]:
         """Size of the set, and how many of its pictures were found unusable so far."""
         return {"pictures": len(self.index), "pictures_skipped": len(self.log.read())}
+
+
+def _matches(source: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(source.lower(), pattern.lower()) for pattern in patterns)
 
 
 def _usable(data: bytes, label: str, crop_px: int) -> Image.Image:

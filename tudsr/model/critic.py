@@ -50,7 +50,8 @@ class Critic(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.heads = nn.ModuleList(
-                _head(width, settings.width, settings.blocks, settings.stride) for width in widths
+                _head(width, settings.width or width // 2, settings.blocks, settings.stride)
+                for width in widths
             )
         self.to(device)
 

@@ -9,7 +9,7 @@ This package is light to import: it needs pydantic and yaml only.
 from __future__ import annotations
 
 from tudsr.profile.cluster import ClusterSettings, StepPlace
-from tudsr.profile.data import DataSettings, DegradationSettings, PairSettings
+from tudsr.profile.data import CropSettings, DataSettings, DegradationSettings, PairSettings
 from tudsr.profile.loading import (
     PROFILE_DIR,
     PROJECT_ROOT,
@@ -18,7 +18,13 @@ from tudsr.profile.loading import (
     profile_names,
 )
 from tudsr.profile.profile import Profile
-from tudsr.profile.release import GateSettings, RegistrySettings, RuntimeSettings, UpscaleSettings
+from tudsr.profile.release import (
+    GateSettings,
+    InterpolationSettings,
+    RegistrySettings,
+    RuntimeSettings,
+    UpscaleSettings,
+)
 from tudsr.profile.section import Section
 from tudsr.profile.training import (
     BaseSettings,
@@ -36,10 +42,12 @@ __all__ = [
     "BaseSettings",
     "ClusterSettings",
     "CriticSettings",
+    "CropSettings",
     "DataSettings",
     "DegradationSettings",
     "FinishSettings",
     "GateSettings",
+    "InterpolationSettings",
     "LoraSettings",
     "LossSettings",
     "PairSettings",

@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from tudsr.profile.section import Section, Unit
+
+
+class CropSettings(Section):
+    """How training crops are cut from pictures; the defaults are the first author's OMGSR's."""
+
+    flip: bool = Field(default=True, description="mirror half of the crops, left to right")
+    turn: bool = Field(
+        default=False, description="turn each crop by 0, 90, 180 or 270 degrees at random"
+    )
+    reductions: tuple[Annotated[float, Field(ge=1)], ...] = Field(
+        default=(1.0,),
+        min_length=1,
+        description="ratios, one drawn a crop, by which a picture is reduced (bicubic) before the "
+        "crop is cut, at most to the crop's size; what stands here twice comes twice as often",
+    )
+    recolour: Unit = Field(
+        default=0.0,
+        description="share of crops whose colour channels are permuted and whose tone curve is "
+        "bent, by a gamma of 0.75 to 1.33",
+    )
+    resize_sources: tuple[str, ...] = Field(
+        default=("*ffhq*",),
+        description="patterns of those train_sources whose pictures are reduced (Lanczos) to the "
+        "crop's side: aligned faces, FFHQ to 512 in stage 1, in stage 2 as they are",
+    )
 
 
 class DataSettings(Section):
@@ -30,6 +55,7 @@ class DataSettings(Section):
         description="largest share of the pictures of train_sources that training may skip as "
         "unreadable or smaller than half a crop",
     )
+    crops: CropSettings = CropSettings()
     min_side_px: int = Field(
         default=512, ge=1, description="shortest side a photograph may have, pixels"
     )

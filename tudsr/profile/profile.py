@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
 from tudsr.profile.cluster import ClusterSettings
@@ -34,7 +36,12 @@ class Profile(Section):
     def only(self, *sections: str) -> Profile:
         """A copy with all but these sections (and the seed) at their defaults.
 
-        A step that is given this has a cache key of just the settings it uses.
+        A step that is given this has a cache key of just the settings it uses. A name such as
+        ``upscale.interpolation`` keeps that part of its section alone.
         """
-        kept = {name: getattr(self, name) for name in sections}
+        kept: dict[str, Any] = {}
+        for name in sections:
+            section, _, part = name.partition(".")
+            whole = getattr(self, section)
+            kept[section] = type(whole)(**{part: getattr(whole, part)}) if part else whole
         return Profile(name="", seed=self.seed, **kept)

@@ -9,6 +9,17 @@ from pydantic import Field
 from tudsr.profile.section import Section
 
 
+class InterpolationSettings(Section):
+    """How a picture is brought to a stage's size: one choice for training and enlarging."""
+
+    before_stage1: Literal["bicubic", "bilinear"] = Field(
+        default="bicubic", description="xM, Keys' kernel (paper: not named)"
+    )
+    before_stage2: Literal["bicubic", "bilinear"] = Field(
+        default="bilinear", description="xN (paper: bilinear)"
+    )
+
+
 class UpscaleSettings(Section):
     """How a picture is enlarged."""
 
@@ -19,6 +30,7 @@ class UpscaleSettings(Section):
         description="tiles as small as the number of them that tile_px needs; for a base that does "
         "not mind sides other than those it was trained on",
     )
+    interpolation: InterpolationSettings = InterpolationSettings()
     one_pass_to: float = Field(
         default=2.0,
         ge=2,

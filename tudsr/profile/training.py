@@ -83,7 +83,12 @@ class CriticSettings(Section):
     blocks: int = Field(
         default=2, ge=1, le=4, description="n, blur-conv-LeakyReLU blocks in a head"
     )
-    width: int = Field(default=128, ge=8, description="channels of a head's first block")
+    width: int | None = Field(
+        default=None,
+        ge=8,
+        description="channels of a head's first block, halved in each further one; null halves "
+        "those of its level from the first on (a ViT-B's 768: 384, 192)",
+    )
     stride: Literal[1, 2] = Field(default=1, description="of the blur before each 3x3 convolution")
     warm_start: bool = Field(
         default=False, description="stage 2 only: start from stage 1's heads instead of fresh ones"

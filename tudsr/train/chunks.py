@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def enlarge(images: Tensor, n: int) -> Tensor:
-    """Bilinear x N between the stages, in training and at inference alike."""
-    return F.interpolate(images, scale_factor=n, mode="bilinear", align_corners=False)
+def enlarge(images: Tensor, n: int, method: Literal["bicubic", "bilinear"]) -> Tensor:
+    """(B, 3, H, W) in [0, 1] x N, as ``tudsr.upscale.interpolate`` does when enlarging.
+
+    That is Keys' kernel with a = -1/2, which torch has under ``antialias`` alone.
+    """
+    bicubic = method == "bicubic"
+    made = F.interpolate(
+        images, scale_factor=n, mode=method, align_corners=False, antialias=bicubic
+    )
+    return made.clamp(0, 1) if bicubic else made
 
 
 def chunk(images: Tensor, r_px: int) -> list[Tensor]:

@@ -2,7 +2,7 @@
 
 Pixel differences alone leave a base soft, and minutes of adapter training cannot make up for it
 (docs/log.md). So the base goes on to learn, without a critic, from feature distances, on stage 1's
-inputs and on stage 2's: pictures that it has restored itself, enlarged bilinearly.
+inputs and on stage 2's: pictures that it has restored itself, enlarged.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def finish_base(
     decisive = profile.model_dump(
         include={
             "pretrain": True,
+            "data": {"crops"},
             "degradation": True,
+            "upscale": {"interpolation"},
             "seed": True,
             "base": {"arch", "r_px"},
             "stage1": stages,
@@ -87,9 +89,8 @@ class EitherStage(Dataset[dict[str, Tensor]]):
     def __init__(self, profile: Profile, photos: Sequence[Path]) -> None:
         r_px, settings = profile.base.r_px, profile.pretrain.finish
         self.seed, self.batch, self.share = profile.seed, settings.batch, settings.stage2_share
-        damage, bad = profile.degradation, profile.data.max_bad_share
         self.first, self.second = (
-            TrainingPairs(photos, r_px * s.n, r_px, s.scales, damage, profile.seed + i, bad)
+            TrainingPairs(photos, profile, r_px * s.n, s.scales, profile.seed + i)
             for i, s in ((2, profile.stage1), (3, profile.stage2))
         )
 
@@ -140,7 +141,8 @@ class FinishingTask(BaseWeights):
             middle = self.base.restore(lr, self.profile.stage1.timestep).float().clamp(0, 1)
         n, r_px = self.profile.stage2.n, lr.shape[-1]
         which = int(rng.integers(n**2))
-        return chunk(enlarge(middle, n), r_px)[which], chunk(hr, r_px)[which]
+        method = self.profile.upscale.interpolation.before_stage2
+        return chunk(enlarge(middle, n, method), r_px)[which], chunk(hr, r_px)[which]
 
     def _losses(
         self, restored: Tensor, hr: Tensor, rng: np.random.Generator

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
@@ -15,7 +16,8 @@ from tudsr.data.crops import draw_crop
 from tudsr.data.degrade import degrade
 from tudsr.data.pictures import open_pictures
 from tudsr.images.resize import bicubic_resize
-from tudsr.profile import DegradationSettings
+from tudsr.profile import Profile
+from tudsr.upscale.interpolate import bilinear_resize
 
 _LENGTH = 10**9
 
@@ -23,10 +25,10 @@ _LENGTH = 10**9
 class TrainingPairs(Dataset[dict[str, Tensor]]):
     """Item ``i``: ``hr`` (3, hr_px, hr_px) and ``lr`` (3, r_px, r_px), float32 in [0, 1].
 
-    The crop is reduced by one of ``scales`` through the degradation chain and brought to R by
-    bicubic interpolation, as at inference (the ratio M is then scale·R / hr_px). Each item depends
-    on (seed, i) alone, so images seen are the position to go on from, and any ranks and workers
-    may share them out.
+    The crop is reduced by one of ``scales`` through the degradation chain and brought to R as at
+    inference (the ratio M is then scale·R / hr_px). Of ``profile`` count ``data``, ``degradation``,
+    ``upscale.interpolation`` and R. Each item depends on (seed, i) alone, so images seen are the
+    position to go on from, and any ranks and workers may share them out.
 
     ``photos`` are a few photographs, held in memory and drawn with replacement; or the one index
     file of a big set (``tudsr.data.index``), gone through once an epoch.
@@ -35,16 +37,13 @@ class TrainingPairs(Dataset[dict[str, Tensor]]):
     def __init__(
         self,
         photos: Sequence[Path],
+        profile: Profile,
         hr_px: int,
-        r_px: int,
         scales: Sequence[int],
-        settings: DegradationSettings,
         seed: int,
-        max_bad_share: float = 0.01,
     ) -> None:
-        self.pictures = open_pictures(photos, hr_px, seed, max_bad_share)
-        self.hr_px, self.r_px, self.scales = hr_px, r_px, tuple(scales)
-        self.settings, self.seed = settings, seed
+        self.pictures = open_pictures(photos, hr_px, seed, profile.data)
+        self.hr_px, self.scales, self.seed, self.profile = hr_px, tuple(scales), seed, profile
         # A worker is a core; threads of its own would take the others'. It must be said before the
         # workers are forked: in them, OpenCV would wait forever for threads that no fork copies.
         cv2.setNumThreads(1)
@@ -56,12 +55,17 @@ class TrainingPairs(Dataset[dict[str, Tensor]]):
         if get_worker_info() is not None and cv2.getNumThreads() != 1:
             cv2.setNumThreads(1)  # a worker that was not forked but started
         rng = np.random.default_rng((self.seed, index))
-        hr = draw_crop(self.pictures.picture(index, rng), self.hr_px, rng)
-        clean = rng.random() < self.settings.clean_prob
-        preset = "clean" if clean else self.settings.preset
+        picture = self.pictures.picture(index, rng)
+        hr = draw_crop(picture, self.hr_px, rng, self.profile.data.crops)
+        damage = self.profile.degradation
+        preset = "clean" if rng.random() < damage.clean_prob else damage.preset
         lr = degrade(hr, int(rng.choice(self.scales)), preset, rng)
-        enlarged = np.clip(bicubic_resize(lr, self.r_px, self.r_px), 0, 1)
-        return {"hr": _tensor(hr), "lr": _tensor(enlarged)}
+        return {"hr": _tensor(hr), "lr": _tensor(self._brought_to_r(lr))}
+
+    def _brought_to_r(self, lr: NDArray[np.float32]) -> NDArray[np.float32]:
+        bilinear = self.profile.upscale.interpolation.before_stage1 == "bilinear"
+        resize = bilinear_resize if bilinear else bicubic_resize
+        return np.clip(resize(lr, self.profile.base.r_px, self.profile.base.r_px), 0, 1)
 
     def figures(self) -> dict[str, float]:
         """For a big set, its size and how many pictures were skipped; else nothing."""

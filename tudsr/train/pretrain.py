@@ -61,7 +61,9 @@ def _first_part(
     decisive = profile.model_dump(
         include={
             "pretrain": set(PretrainSettings.model_fields) - {"finish"},
+            "data": {"crops"},
             "degradation": True,
+            "upscale": {"interpolation": {"before_stage1"}},
             "seed": True,
             "base": {"arch", "r_px"},
             "stage1": {"scales"},
@@ -74,9 +76,7 @@ def _first_part(
         return out
     base = base.to(pick_device(profile.runtime))
     join(profile.runtime, base.prompt.device)
-    r_px, scales = profile.base.r_px, profile.stage1.scales
-    bad = profile.data.max_bad_share
-    pairs = TrainingPairs(photos, r_px, r_px, scales, profile.degradation, profile.seed, bad)
+    pairs = TrainingPairs(photos, profile, profile.base.r_px, profile.stage1.scales, profile.seed)
     task = DenoisingTask(base, profile)
     plan = Plan(
         name="base",

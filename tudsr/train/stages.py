@@ -135,7 +135,7 @@ class StageOne:
 
 
 class StageTwo:
-    """Alg. 2: stage 1's output, bilinear x N, then chunk after chunk with a backward each.
+    """Alg. 2: stage 1's output x N, then chunk after chunk with a backward each.
 
     The peak of memory is that of one R x R chunk, whatever N is.
     """
@@ -147,6 +147,7 @@ class StageTwo:
         self.unit, self.group = self.settings.batch, self.settings.batch * images
         self.passes = self.chunks * images
         self.r_px = profile.base.r_px
+        self.interpolation = profile.upscale.interpolation
         self.step = AdversarialStep(base, STAGE2, self.settings, profile.runtime, profile.seed + 1)
 
     def update(self, batch: dict[str, Tensor], images_seen: int, rate: float) -> dict[str, Tensor]:
@@ -181,12 +182,12 @@ class StageTwo:
 
     @torch.no_grad()
     def stage2_input(self, lr: Tensor) -> Tensor:
-        """y_L = bilinear x N of G1(x_L): (B, 3, R, R) to (B, 3, N·R, N·R), in [0, 1]."""
+        """y_L = G1(x_L) enlarged x N: (B, 3, R, R) to (B, 3, N·R, N·R), in [0, 1]."""
         activate(self.base.unet, STAGE1)
         with autocast(self.step.device, self.step.runtime):
             middle = at_least_single(self.base.restore(lr, self.t1)).clamp(0, 1)
         activate(self.base.unet, STAGE2)
-        return enlarge(middle, self.settings.n)
+        return enlarge(middle, self.settings.n, self.interpolation.before_stage2)
 
     def tensors(self) -> dict[str, Tensor]:
         """The step's state."""
@@ -259,9 +260,8 @@ def _finish(
 
 
 def _pairs(profile: Profile, stage: str, photos: Sequence[Path], seed: int) -> TrainingPairs:
-    settings, r_px, bad = getattr(profile, stage), profile.base.r_px, profile.data.max_bad_share
-    hr_px = r_px * settings.n
-    return TrainingPairs(photos, hr_px, r_px, settings.scales, profile.degradation, seed, bad)
+    settings = getattr(profile, stage)
+    return TrainingPairs(photos, profile, settings.n * profile.base.r_px, settings.scales, seed)
 
 
 def _watched(profile: Profile, photos: Sequence[Path], stage: str) -> dict[str, Tensor]:
@@ -280,7 +280,9 @@ def _inputs(profile: Profile, stage: str, photos: Sequence[Path], extra: Sequenc
     decisive = profile.model_dump(
         include={
             stage: True,
+            "data": {"crops"},
             "degradation": True,
+            "upscale": {"interpolation"},
             "base": True,
             "seed": True,
             # How many processes share the work and how long they wait changes no result.

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tudsr.errors import SettingsError
+from tudsr.profile import InterpolationSettings
 
 MIN_SCALE, MAX_SCALE = 1.5, 16.0
 ONE_PASS_TO = 2.0  # the paper's
@@ -26,10 +27,9 @@ class Pass:
     ratio: float
     stage: int
 
-    @property
-    def interpolation(self) -> Literal["bicubic", "bilinear"]:
-        """As in training: bicubic before stage 1, bilinear before stage 2."""
-        return "bicubic" if self.stage == 1 else "bilinear"
+    def interpolation(self, settings: InterpolationSettings) -> Literal["bicubic", "bilinear"]:
+        """The kernel before this pass' stage, as in its training."""
+        return settings.before_stage1 if self.stage == 1 else settings.before_stage2
 
 
 def split_scale(scale: float, one_pass_to: float = ONE_PASS_TO) -> tuple[Pass, ...]:

@@ -222,8 +222,9 @@ class Upscaler:
 
     def _make(self, tile: Tile, image: Windows, made: Canvas, step: Pass, job: _Job) -> None:
         """Enlarge, restore and blend one tile."""
+        method = step.interpolation(self.settings.interpolation)
         # Bicubic overshoots at edges; training clips it too.
-        part = enlarge_window(image, made.size, tile.area, step.interpolation)
+        part = enlarge_window(image, made.size, tile.area, method)
         padded = pad_tile(np.clip(part, 0, 1, out=part), tile)
         blend(made, self._restored(padded, step.stage, job), tile)
         job.step()
