@@ -76,6 +76,20 @@ def test_the_first_upscale_makes_the_form_and_the_next_needs_no_torch(
     assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_two_processes_give_the_same_bytes(bundle, form, tmp_path, precision):
+    """A picture of several tiles, both stages; the form is there already."""
+    Image.fromarray(scene(0, 80)).save(tmp_path / "in.png")
+    made: list[bytes] = []
+    for out in ("first.png", "second.png"):
+        command = [sys.executable, "-m", "tudsr", "upscale", tmp_path / "in.png", tmp_path / out]
+        options = ["--model", bundle, "--precision", precision, "--runtime", "openvino"]
+        done = subprocess.run([*command, *options], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        made.append((tmp_path / out).read_bytes())
+    assert made[0] == made[1]
+
+
 @pytest.mark.parametrize("name", ["form.json", *(f"{g}.bin" for g in GRAPHS[:2])])
 def test_a_damaged_form_is_refused_with_the_remedy(bundle, form, name):
     path = form / name
