@@ -125,7 +125,7 @@ def stage_two(base: Base, r_px: int, n: int, whole: bool = False, vit: bool = Fa
     """Algorithm 2 in bf16 on random weights: rank 32, EA-DISTS on both terms, a critic."""
     profile = load_profile("sd21")
     with tempfile.TemporaryDirectory() as folder:
-        trunk = _random_vit(folder) if vit else {"trunk": "random", "trunk_path": None}
+        trunk = random_vit(folder) if vit else {"trunk": "random", "trunk_path": None}
         settings = _settings(profile, base, r_px, n, whole, {**trunk, "levels": None})
         for seed, name in enumerate((STAGE1, STAGE2)):
             with torch.device(base.prompt.device):
@@ -155,7 +155,7 @@ def _settings(
     }
 
 
-def _random_vit(folder: str) -> dict[str, Any]:
+def random_vit(folder: str) -> dict[str, Any]:
     """Settings of the paper's critic with random weights, which go to ``folder``."""
     DINOv3ViTModel(DINOv3ViTConfig(**VIT_B)).save_pretrained(folder)
     return {"trunk": "dinov3", "trunk_path": folder}
