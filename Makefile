@@ -71,6 +71,7 @@ bench: bench-setup data
 	python -m benchmarks.whole_image_losses
 	python -m benchmarks.degradation
 	python -m benchmarks.big_data
+	python -m benchmarks.data_wait
 	python -m benchmarks.kills
 	python -m benchmarks.folder_kills
 	python -m benchmarks.serving

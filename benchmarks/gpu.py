@@ -1,7 +1,7 @@
 """What only a GPU can measure, in parts that each end within ten minutes.
 
     make bench-gpu                          # every part, one after the other
-    python -m benchmarks.gpu --part stages-bf16 --part seconds
+    python -m benchmarks.gpu --part stage1-bf16 --part seconds
 
 No network and no weights are needed: everything runs on random weights of SD2.1-base's true
 architecture. Without a GPU it says so and runs the CPU part: exact counts on meta tensors, and the
@@ -45,9 +45,11 @@ class Part:
     arguments: tuple[str, ...] = ()
 
 
-def _stages(precision: str) -> Part:
-    given = ("--precision", precision, "--updates", "300", "--minutes", "4")
-    return Part(f"stages-{precision}", "benchmarks.sd21_stages", ("--device", "cuda", *given))
+def _stage(stage: int, precision: str) -> Part:
+    """Stage 2's step is four chunks, so it gets twice the time."""
+    given = ("--stage", str(stage), "--precision", precision, "--updates", "300")
+    given += ("--minutes", str(4 * stage))
+    return Part(f"stage{stage}-{precision}", "benchmarks.sd21_stages", ("--device", "cuda", *given))
 
 
 def _memory(n: int) -> Part:
@@ -59,24 +61,20 @@ def _memory(n: int) -> Part:
 GPU_PARTS = (
     _memory(2),
     _memory(4),
+    Part("check", "benchmarks.base_check", ("--device", "cuda")),
     Part("seconds", "benchmarks.seconds_per_image", ("--device", "cuda")),
-    _stages("bf16"),
-    _stages("tf32"),
-    _stages("fp32"),
+    *(_stage(stage, precision) for precision in ("bf16", "tf32", "fp32") for stage in (1, 2)),
     Part("training-step", "benchmarks.training_step", ("--profile", "sd21", "--random")),
+    Part("data-wait", "benchmarks.data_wait", ("--device", "cuda")),
 )
 _SMALL = (
     *("--device", "cpu", "--arch", "sd21-eighth", "--r-px", "64", "--lr", "1e-3"),
-    *("--updates", "40", "--precision", "fp32", "bf16"),
+    *("--updates", "40", "--precision", "fp32", "bf16", "--critic", "vgg"),
 )
 _COUNTED = ("looped", "whole-image losses", "native", "--tag", "counted")
 CPU_PARTS = (
     Part("memory", "benchmarks.looped_chunk", ("--n", "1", "2", "4", "--kind", *_COUNTED)),
-    Part(
-        "stages",
-        "benchmarks.sd21_stages",
-        _SMALL,
-    ),
+    Part("stages", "benchmarks.sd21_stages", _SMALL),
 )
 
 

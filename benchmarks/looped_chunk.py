@@ -146,7 +146,7 @@ def stage_two(
     """Algorithm 2 in bf16 on random weights: rank 32, EA-DISTS on both terms, a critic."""
     profile = load_profile("sd21")
     with tempfile.TemporaryDirectory() as folder:
-        critic = _random_vit(folder) if vit else {"trunk": trunk, "trunk_path": None}
+        critic = random_vit(folder) if vit else {"trunk": trunk, "trunk_path": None}
         settings = _settings(profile, base, r_px, n, whole, {**critic, "levels": None}, trunk)
         for seed, name in enumerate((STAGE1, STAGE2)):
             with torch.device(base.prompt.device):
@@ -176,7 +176,7 @@ def _settings(
     }
 
 
-def _random_vit(folder: str) -> dict[str, Any]:
+def random_vit(folder: str) -> dict[str, Any]:
     """Settings of the paper's critic with random weights, which go to ``folder``."""
     DINOv3ViTModel(DINOv3ViTConfig(**VIT_B)).save_pretrained(folder)
     return {"trunk": "dinov3", "trunk_path": folder}

@@ -1,13 +1,14 @@
 """Both stages of the paper's configuration on random weights: do losses and gradients stay finite?
 
     python -m benchmarks.sd21_stages [--device cuda] [--stage 1 2] [--precision fp32 tf32 bf16]
-        [--updates 300] [--minutes 8]
+        [--critic vit vgg] [--updates 300] [--minutes 8]
 
-The real tasks of profile `sd21` (its adapters, losses and optimizers; loss trunk and critic are
-VGG16's architecture, drawn at random) take optimizer steps on one fixed, drawn picture. Told are
-the losses and the norm of the adapter's gradient of every step, the mean loss of the first and the
-last 20, seconds a step and peak memory. Random weights restore nothing: nothing is claimed of
-pictures. Writes benchmarks/results/sd21-stages-DEVICE-ARCH[-PRECISION].{json,md}.
+The real tasks of profile `sd21` (its adapters, losses and optimizers; the loss trunk is VGG16's
+architecture and the critic's DINOv3-ViT-B/16's, drawn at random) take optimizer steps on one fixed,
+drawn picture. Told are the losses and the norm of the adapter's gradient of every step, the mean
+loss of the first and the last 20, seconds a step and peak memory. Random weights restore nothing:
+nothing is claimed of pictures. ``--critic vgg`` puts VGG16's architecture there too. Writes
+benchmarks/results/sd21-stages-DEVICE-ARCH[-PRECISION][-stageN].{json,md}.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
+import tempfile
 import time
 from typing import Any
 
@@ -22,6 +24,7 @@ import torch
 
 from benchmarks.drawn import drawn_pair
 from benchmarks.live_memory import device_peak_mib
+from benchmarks.looped_chunk import random_vit
 from benchmarks.machine import machine_name
 from tudsr.images.atomic import write_json, write_text
 from tudsr.model.adapters import activate, add_adapter
@@ -32,6 +35,8 @@ from tudsr.train.stages import STAGE1, STAGE2, StageOne, StageTwo
 
 RESULTS = PROJECT_ROOT / "benchmarks" / "results"
 _MEAN_OF = 20
+RANDOM_VGG: dict[str, Any] = {"trunk": "random", "trunk_path": None}
+CRITICS = {"vit": "a ViT-B/16 of DINOv3's size", "vgg": "VGG16's architecture"}
 
 
 def main() -> None:
@@ -42,6 +47,7 @@ def main() -> None:
     parser.add_argument("--r-px", type=int, default=512)
     parser.add_argument("--stage", type=int, nargs="+", default=[1, 2], choices=[1, 2])
     parser.add_argument("--precision", nargs="+", default=["bf16"])
+    parser.add_argument("--critic", default="vit", choices=sorted(CRITICS))
     parser.add_argument("--updates", type=int, default=300)
     parser.add_argument("--minutes", type=float, default=8.0, help="for each stage and precision")
     parser.add_argument("--lr", type=float, default=5e-5, help="the paper's is 5e-5")
@@ -63,7 +69,11 @@ def trial(given: argparse.Namespace, stage: int, precision: str) -> dict[str, An
     base = random_base(given.arch, 0, given.device)
     if given.checkpointed:
         base.checkpoint_gradients()
-    task = build(base, _profile(given, precision), stage)
+    with tempfile.TemporaryDirectory() as folder:
+        critic = random_vit(folder) if given.critic == "vit" else RANDOM_VGG
+        how = "bf16" if precision == "bf16" else "fp32"
+        profile = random_profile(given.device, given.r_px, how, given.lr, critic)
+        task = build(base, one_picture(profile), stage)
     pair = drawn_pair(given.r_px, given.r_px * task.settings.n, seed=0)
     batch = {name: image[None] for name, image in pair.items()}
     norms: list[float] = []
@@ -92,26 +102,33 @@ def build(base: Base, profile: Profile, stage: int) -> StageOne | StageTwo:
     return StageTwo(base, profile, profile.stage1.timestep, {})
 
 
-def _profile(given: argparse.Namespace, precision: str) -> Profile:
-    """Profile `sd21` with trunks that need no weights and one picture a step."""
+def random_profile(
+    device: str, r_px: int, precision: str, lr: float, critic: dict[str, Any] = RANDOM_VGG
+) -> Profile:
+    """Profile `sd21` with trunks that need no published weights; ``critic``'s is as given."""
     profile = load_profile("sd21")
+    runtime = {"device": device, "precision": precision}
     changes: dict[str, Any] = {
-        "base": profile.base.model_copy(update={"r_px": given.r_px}),
-        "runtime": profile.runtime.model_copy(
-            update={"device": given.device, "precision": "bf16" if precision == "bf16" else "fp32"}
-        ),
+        "base": profile.base.model_copy(update={"r_px": r_px}),
+        "runtime": profile.runtime.model_copy(update=runtime),
     }
     for name in ("stage1", "stage2"):
         stage = getattr(profile, name)
-        trunk = {"trunk": "random", "trunk_path": None}
+        heads = {**critic, "levels": None, "lr": lr}
         update = {
-            "accumulate": stage.n**2,
-            "lr": given.lr,
-            "critic": stage.critic.model_copy(update={**trunk, "levels": None, "lr": given.lr}),
-            "loss": stage.loss.model_copy(update=trunk),
+            "lr": lr,
+            "critic": stage.critic.model_copy(update=heads),
+            "loss": stage.loss.model_copy(update=RANDOM_VGG),
         }
         changes[name] = stage.model_copy(update=update)
     return profile.model_copy(update=changes)
+
+
+def one_picture(profile: Profile) -> Profile:
+    """The same with one picture an optimizer step."""
+    stages = {name: getattr(profile, name) for name in ("stage1", "stage2")}
+    single = {k: s.model_copy(update={"accumulate": s.n**2}) for k, s in stages.items()}
+    return profile.model_copy(update=single)
 
 
 def _note_gradients(task: StageOne | StageTwo, norms: list[float]) -> None:
@@ -160,11 +177,14 @@ def _fall(told: dict[str, Any]) -> str:
 def _write(given: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     name = f"sd21-stages-{given.device}-{given.arch}"
     name += f"-{given.precision[0]}" if len(given.precision) == 1 else ""
+    name += f"-stage{given.stage[0]}" if len(given.stage) == 1 else ""
     told = {"machine": machine_name(given.device), "arch": given.arch, "lr": given.lr}
+    told |= {"critic": CRITICS[given.critic]}
     told |= {"gradient_checkpointing": given.checkpointed, "rows": rows}
     write_json(RESULTS / f"{name}.json", told)
     lines = [
-        f"{told['machine']}; {given.arch} with random weights, one fixed picture, rate {given.lr:g}"
+        f"{told['machine']}; {given.arch} with random weights, the critic on {told['critic']}, one "
+        f"fixed picture, rate {given.lr:g}"
         f"{', gradient checkpointing' if given.checkpointed else ''}.",
         "",
         "| stage | R | precision | steps | finite | gradient norm | loss, first 20 and last 20 "

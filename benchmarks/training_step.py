@@ -1,10 +1,11 @@
-"""Goal T4: stage 1's training step beside a plain loop of the same losses, and its data wait.
+"""Goal T4: stage 1's training step beside a plain loop of the same losses.
 
     python -m benchmarks.training_step [--profile tiny] [--runs 7] [--steps 8] [--random]
 
 Both loops run in turns in this process on the same pairs; the figure is the ratio of their times.
-Refuses to judge when the spread of the ratios exceeds 10 %. Writes
-benchmarks/results/training-step-PROFILE.{json,md}.
+Refuses to judge when the spread of the ratios exceeds 10 %. Pictures are made beforehand: what
+training waits for them is benchmarks/data_wait.py's. Writes
+benchmarks/results/training-step[-random]-PROFILE.{json,md}.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def main() -> None:
     machine = machine_name(pick_device(profile.runtime).type)
     told: dict[str, Any] = {"machine": machine, "profile": given.profile}
     told |= {"threads": torch.get_num_threads(), "loops": _summary(times)}
-    name = f"training-step{'-random' if given.random else ''}-{given.profile}"
+    name = f"training-step{'-random' if given.random else ''}-{Path(given.profile).stem}"
     write_json(RESULTS / f"{name}.json", told)
     write_text(RESULTS / f"{name}.md", _table(told["loops"]))
     print(_table(told["loops"]))

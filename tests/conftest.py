@@ -66,8 +66,11 @@ def bundle(tmp_path_factory) -> Path:
     return random_bundle(tmp_path_factory.mktemp("bundle"))
 
 
-def random_bundle(folder: Path, **upscale: object) -> Path:
-    """A bundle of random weights in ``folder``; ``upscale`` changes settings of that section."""
+def random_bundle(folder: Path, profile_name: str = "smoke", **upscale: object) -> Path:
+    """A bundle of random weights in ``folder``; ``upscale`` changes settings of that section.
+
+    With ``sd21`` it has that profile's settings and SD2.1's classes at an eighth of the channels.
+    """
     import torch
 
     from tests.release.conftest import provenance, verdict
@@ -76,10 +79,14 @@ def random_bundle(folder: Path, **upscale: object) -> Path:
     from tudsr.profile import load_profile
     from tudsr.release.bundle import write_bundle
 
-    profile = load_profile("smoke")
-    profile = profile.model_copy(update={"upscale": profile.upscale.model_copy(update=upscale)})
+    profile = load_profile(profile_name)
+    settings = profile.base
+    if profile_name == "sd21":
+        settings = settings.model_copy(update={"arch": "sd21-eighth", "random_seed": 0})
+    changed = {"base": settings, "upscale": profile.upscale.model_copy(update=upscale)}
+    profile = profile.model_copy(update=changed)
     base = load_base(profile.base)
-    save_base(base, folder / "base", {"arch": "smoke"}, torch.float32)
+    save_base(base, folder / "base", {"arch": settings.arch}, torch.float32)
     paths = [folder / f"a{stage}.safetensors" for stage in (1, 2)]
     for stage, path in enumerate(paths, 1):
         add_adapter(base.unet, f"stage{stage}", profile.stage1.lora, stage)

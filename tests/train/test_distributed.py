@@ -1,8 +1,10 @@
 """Several ranks: the losses of one, one who writes, and nobody who waits for the dead."""
 
+import importlib
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +16,9 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.forked import write_photographs
+from tests.data.bigset import write_shards
 from tudsr.model.base import random_base, save_base
+from tudsr.profile import DataSettings, load_profile
 from tudsr.train.record import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,11 +49,11 @@ def losses(rows: list[dict]) -> list[tuple[str, float]]:
     return [(k, v) for row in rows for k, v in sorted(row.items()) if k.startswith("loss_")]
 
 
-@pytest.mark.parametrize(("stage", "updates"), [("stage1", 6), ("stage2", 6)])
-def test_two_ranks_give_the_losses_of_one(cases, stage, updates):
-    one, two = cases[f"one-{stage}"], cases[f"two-{stage}"]
-    assert (one["codes"], two["codes"]) == ([0], [0, 0]), two["logs"]
-    assert len(one["rows"]) == len(two["rows"]) == updates
+@pytest.mark.parametrize("name", ["stage1", "stage2", "shards"])
+def test_two_ranks_give_the_losses_of_one(cases, name):
+    one, two = cases[f"one-{name}"], cases[f"two-{name}"]
+    assert (one["codes"], two["codes"]) == ([0], [0, 0]), (one["logs"], two["logs"])
+    assert len(one["rows"]) == len(two["rows"]) == 6
     ours, theirs = losses(one["rows"]), losses(two["rows"])
     assert {"loss_l1", "loss_dists", "loss_gan", "loss_critic"} <= {name for name, _ in ours}
     assert [name for name, _ in ours] == [name for name, _ in theirs]
@@ -63,6 +67,38 @@ def test_each_group_is_shared_and_no_image_comes_twice(cases):
     assert [seen for seen, _ in first] == [seen for seen, _ in second] == [0, 4, 8, 12, 16, 20]
     hashes = [sha for _, sha in first + second]
     assert len(set(hashes)) == len(hashes)
+
+
+def test_two_ranks_share_out_shards_and_step_over_the_same_broken_member(cases):
+    one, two = cases["one-shards"], cases["two-shards"]
+    updates = zip(two["order"]["trace-0"], two["order"]["trace-1"], strict=True)
+    assert [(a[0], b[0]) for a, b in updates] == [(n, n) for n in range(0, 24, 4)]
+    hashes = [sha for trace in two["order"].values() for _, sha in trace]
+    assert len(set(hashes)) == 12 == 2 * len(one["order"]["trace-0"])
+    assert one["rows"][-1]["pictures"] == two["rows"][-1]["pictures"] == 25
+    told = [log for log in two["logs"].values() if "skipped 1.tar/008.png" in log]
+    assert len(told) == 1 and "skipped 1.tar/008.png" in one["logs"]["trace-0"]
+
+
+def test_rank_0_builds_the_index_and_the_other_node_gets_it(cases):
+    found = [Path(f) for f in cases["two-shards"]["files"] if f.endswith(".index.safetensors")]
+    assert [f.parts[0] for f in found] == ["node-0", "node-1"]
+    assert len({f.name for f in found}) == 1
+
+
+def test_another_rank_reads_no_shard_for_its_index(tmp_path, monkeypatch):
+    """What rank 0 sends is all it needs: here its own copy of the set is not even there."""
+    photos = importlib.import_module("tudsr.train.photos")
+    data = DataSettings(train_sources=(str(write_shards(tmp_path / "set", 2, 3)),))
+    profile = load_profile("smoke").model_copy(update={"data": data})
+    (built,) = photos.shared_photos(profile)
+    sent = iter([str(built.relative_to(tmp_path / "outputs")).encode(), built.read_bytes()])
+    shutil.rmtree(tmp_path / "set")
+    monkeypatch.setenv("TUDSR_OUTPUTS", str(tmp_path / "other"))
+    monkeypatch.setattr(photos, "rank", lambda: 1)
+    monkeypatch.setattr(photos, "from_rank_0", lambda mine: next(sent))
+    (got,) = photos.shared_photos(profile)
+    assert got.is_relative_to(tmp_path / "other") and got.read_bytes() == built.read_bytes()
 
 
 def test_rank_0_alone_writes_and_speaks(cases):

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from typer.testing import CliRunner
 
-from tests.conftest import scene
+from tests.conftest import random_bundle, scene
+from tudsr.cli import app
 from tudsr.model import striped_vae
 from tudsr.model.adapters import add_adapter, save_adapter
 from tudsr.model.base import random_base
@@ -55,3 +58,28 @@ def test_a_tile_over_the_memory_goes_through_the_autoencoder_in_stripes_and_stay
     rounding, changed = (np.abs(other - made[0]) for other in made[1:])
     assert changed.max() < rounding.max() < 1e-3
     assert changed.mean() < rounding.mean()
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    return random_bundle(
+        tmp_path_factory.mktemp("bundle"), "sd21", tile_px=128, overlap_px=32, floor_px=64
+    )
+
+
+@pytest.mark.parametrize("scale", [4, 8])
+def test_a_bundle_of_sds_classes_enlarges_on_the_command_line(bundle, tmp_path, scale):
+    """One stage or the cascade, in tiles; random weights make rubbish, but of the right size."""
+    small = Image.fromarray(scene(5, 40)[:24])
+    small.save(tmp_path / "in.png")
+    command = ["upscale", str(tmp_path / "in.png"), "--model", str(bundle), "--scale", str(scale)]
+    made = []
+    for name in ("a.png", "b.png"):
+        how = ["--precision", "fp32", "--fidelity", "0"]
+        done = CliRunner().invoke(app, [*command[:2], str(tmp_path / name), *command[2:], *how])
+        assert done.exit_code == 0, done.output
+        made.append(np.asarray(Image.open(tmp_path / name)).astype(np.float32))
+    assert made[0].shape == (24 * scale, 40 * scale, 3)
+    plain = small.resize((40 * scale, 24 * scale), Image.Resampling.BICUBIC)
+    assert np.abs(made[0] - np.asarray(plain)).mean() > 2, "the networks had a say"
+    assert (made[0] == made[1]).all()

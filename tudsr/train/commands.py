@@ -35,13 +35,13 @@ def base(
     ] = None,
 ) -> None:
     """Pre-train a small base on the training photographs."""
-    from tudsr.data.sets import training_photos
     from tudsr.profile import load_profile
     from tudsr.train.finish import finish_base
+    from tudsr.train.photos import shared_photos
     from tudsr.train.pretrain import pretrain_base
 
     settings = load_profile(profile)
-    photos = training_photos(settings.data)
+    photos = shared_photos(settings)
     if start is None:
         pretrain_base(settings, photos, out, work)
     else:
@@ -57,12 +57,12 @@ def stage1(
     resume: Resume = False,
 ) -> None:
     """Train adapter 1 at R (the paper's algorithm 1)."""
-    from tudsr.data.sets import training_photos
     from tudsr.profile import load_profile
+    from tudsr.train.photos import shared_photos
     from tudsr.train.stages import train_stage1
 
     settings = load_profile(profile)
-    train_stage1(settings, training_photos(settings.data), out, work, resume=resume)
+    train_stage1(settings, shared_photos(settings), out, work, resume=resume)
     _say(f"adapter 1 written to {out}")
 
 
@@ -77,12 +77,12 @@ def stage2(
     resume: Resume = False,
 ) -> None:
     """Train adapter 2 at N·R on chunks (the paper's algorithm 2)."""
-    from tudsr.data.sets import training_photos
     from tudsr.profile import load_profile
+    from tudsr.train.photos import shared_photos
     from tudsr.train.stages import train_stage2
 
     settings = load_profile(profile)
-    photos = training_photos(settings.data)
+    photos = shared_photos(settings)
     train_stage2(settings, photos, adapter1, out, work, resume=resume)
     _say(f"adapter 2 written to {out}")
 
