@@ -61,8 +61,7 @@ def _drain_on_sigterm(engine: Engine) -> None:
 
     At a signal the server closes its port, and who asks then waits in vain: the parent process
     keeps the socket open. Until then its requests are answered, new pictures with 503. The signal
-    may come from the parent, from outside, or from both: the first counts. A second Ctrl-C is
-    handed on at once.
+    may come from the parent, from outside, or from both: the first counts.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -71,8 +70,7 @@ def _drain_on_sigterm(engine: Engine) -> None:
         before: Any = signal.getsignal(number)
 
         def stop(signum: int, frame: FrameType | None, before: Any = before) -> None:
-            impatient = signum == signal.SIGINT and engine.scheduler.draining
-            if done.is_set() or impatient:
+            if done.is_set():
                 before(signum, frame)
             engine.scheduler.drain(settings.grace_s, lambda: end(signum))
 

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 import uuid
 
+import psutil
 import pytest
 
 from tests.conftest import scene
@@ -170,7 +171,13 @@ def test_sigterm_finishes_what_runs_and_a_restart_goes_on_with_the_jobs(bundle, 
             assert ask(second, f"/v1/jobs/{job}/result")[0] == 200
 
 
-@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["parent", "group"])
+def _to_both(parent: int, signum: int) -> None:
+    """The parent passes it on to its worker, which then gets it twice."""
+    for process in [*psutil.Process(parent).children(), psutil.Process(parent)]:
+        process.send_signal(signum)
+
+
+@pytest.mark.parametrize("send", [os.kill, _to_both])
 def test_while_it_ends_it_answers_at_once_and_finishes_what_runs(bundle, tmp_path, send):
     command = [sys.executable, "-m", "tudsr", "serve", "--model", str(bundle)]
     settings = {"TUDSR_SERVE_STATE": str(tmp_path / "state"), "TUDSR_SERVE_GRACE_S": "100"}
