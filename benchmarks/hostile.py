@@ -63,11 +63,11 @@ class Watched:
     def __init__(self) -> None:
         self._start()
 
-    def read(self, data: bytes) -> tuple[str, float, int]:
+    def read(self, name: str, data: bytes) -> tuple[str, float, int]:
         """(code, seconds, peak memory of the process in bytes) of one picture."""
         start = time.monotonic()
         try:
-            self.end.send(data)
+            self.end.send((name, data))
             if not self.end.poll(KILL_S):
                 self._again()
                 return "hung", KILL_S, 0
@@ -92,30 +92,36 @@ class Watched:
         self.process = context.Process(target=_serve, args=(other,), daemon=True)
         self.process.start()
         other.close()
-        self.end.send(b"")  # what starting and importing take is not the first picture's time
+        self.end.send(
+            ("empty.png", b"")
+        )  # what starting and importing take is not the first picture's time
         self.end.recv()
 
 
 def _serve(end: Connection) -> None:
-    """Read what is sent; an error that is not an ImageError is told by its type."""
+    """Read what is sent, under its name; an error that is not an ImageError is told by its type."""
     warnings.simplefilter("ignore")
-    while True:
-        data = end.recv()
-        try:
-            read_image(data, MAX_PX)
-            code = "read"
-        except ImageError as error:
-            code = error.code
-        except Exception as error:
-            code = f"unforeseen {type(error).__name__}"
-        end.send((code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+    with TemporaryDirectory() as folder:
+        while True:
+            name, data = end.recv()
+            path = Path(folder) / name
+            path.write_bytes(data)
+            try:
+                read_image(path, MAX_PX)
+                code = "read"
+            except ImageError as error:
+                code = error.code
+            except Exception as error:
+                code = f"unforeseen {type(error).__name__}"
+            path.unlink()
+            end.send((code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
 
 
 def _reader(seed: int, count: int) -> dict[str, Any]:
     reader, codes, slow = Watched(), Counter[str](), []
     peaks: list[int] = []
     for name, data in hostile_pictures(seed, count):
-        code, seconds, peak = reader.read(data)
+        code, seconds, peak = reader.read(name, data)
         codes[code] += 1
         peaks.append(peak)
         if seconds > HANG_S or code in ("hung", "crashed") or code.startswith("unforeseen"):

@@ -1,7 +1,8 @@
 """Pictures that mean harm, or were harmed: one seeded generator, endless.
 
-Each is (name, bytes). Some are legitimate pictures in unusual dress (CMYK, 16 bits, a turn in EXIF,
-a wrong name): a service must enlarge them or say by name why it does not.
+Each is (name, bytes); the name ends as that of any format, mostly a wrong one. Some are legitimate
+pictures in unusual dress (CMYK, 16 bits, a turn in EXIF): a service must enlarge them or say by
+name why it does not.
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ import zlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import tifffile
 from PIL import Image
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP")
+from tudsr.images.formats import readable
+
+_FORMATS = readable()
+_SUFFIXES = (".png", ".jpg", ".webp", ".tif", ".gif", ".bmp", ".avif", ".heic")
 Maker = Callable[[np.random.Generator], bytes]
 
 
@@ -22,7 +27,8 @@ def hostile_pictures(seed: int, count: int) -> Iterator[tuple[str, bytes]]:
     """``count`` pictures; the k-th depends on seed and k alone, and every kind comes in turn."""
     for k in range(count):
         name, make = _MAKERS[k % len(_MAKERS)]
-        yield f"{name}-{k}", make(np.random.default_rng([seed, k]))
+        suffix = _SUFFIXES[k // len(_MAKERS) % len(_SUFFIXES)]
+        yield f"{name}-{k}{suffix}", make(np.random.default_rng([seed, k]))
 
 
 def _plain(rng: np.random.Generator, fmt: str | None = None, **how: object) -> bytes:
@@ -114,6 +120,41 @@ def _cmyk(rng: np.random.Generator) -> bytes:
 def _deep(rng: np.random.Generator) -> bytes:
     rows = b"".join(b"\0" + rng.bytes(16 * 6) for _ in range(16))
     return _png(16, 16, zlib.compress(rows), depth=16)
+
+
+def _deep_tiff(rng: np.random.Generator) -> bytes:
+    channels = int(rng.integers(1, 5))
+    samples = rng.integers(0, 65536, (16, 24, channels)).astype(np.uint16)
+    stream = io.BytesIO()
+    how: dict[str, object] = {
+        "photometric": "rgb" if channels > 2 else "minisblack",
+        "byteorder": str(rng.choice(["<", ">"])),
+        "compression": [None, "zlib", "lzma"][rng.integers(3)],
+    }
+    if channels % 2 == 0:
+        how["extrasamples"] = [str(rng.choice(["unassalpha", "assocalpha"]))]
+    tifffile.imwrite(stream, samples if channels > 1 else samples[:, :, 0], **how)
+    return _harmed(stream.getvalue(), rng)
+
+
+def _new(rng: np.random.Generator) -> bytes:
+    """AVIF or HEIF, whole or harmed, with or without transparency."""
+    formats = [fmt for fmt in _FORMATS if fmt in ("AVIF", "HEIF")]
+    if not formats:
+        return _plain(rng)
+    pixels = rng.integers(0, 256, (*rng.integers(8, 64, 2), rng.integers(3, 5)), dtype=np.uint8)
+    return _harmed(_saved(Image.fromarray(pixels), str(rng.choice(formats))), rng)
+
+
+def _harmed(data: bytes, rng: np.random.Generator) -> bytes:
+    """As it is, cut off or with bytes changed, each as likely."""
+    harm = rng.integers(3)
+    if harm == 1:
+        return data[: rng.integers(0, len(data))]
+    changed = bytearray(data)
+    for at in rng.integers(0, len(data), 6 if harm == 2 else 0):
+        changed[at] = rng.integers(0, 256)
+    return bytes(changed)
 
 
 def _palette(rng: np.random.Generator) -> bytes:
@@ -209,6 +250,8 @@ _MAKERS: tuple[tuple[str, Maker], ...] = (
     ("huge-header", _huge_header),
     ("cmyk", _cmyk),
     ("deep", _deep),
+    ("deep-tiff", _deep_tiff),
+    ("avif-or-heif", _new),
     ("palette", _palette),
     ("animated", _animated),
     ("endless-gif", _endless_gif),
