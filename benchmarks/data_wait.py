@@ -101,12 +101,12 @@ def main() -> None:
 def waited(given: argparse.Namespace, stage: int, workers: int, folder: Path) -> dict[str, Any]:
     """One training on the shards: what its figures tell, and its load on the processors."""
     profile, name = load_profile("sd21"), f"stage{stage}"
+    base = profile.base.model_copy(update={"r_px": given.r_px})
+    profile = profile.model_copy(update={"base": base})
     settings = profile.stage1 if stage == 1 else profile.stage2
     index = ensure_index([str(folder / "shards")])
     hr_px = given.r_px * settings.n
-    pairs = TrainingPairs(
-        [index], hr_px, given.r_px, settings.scales, profile.degradation, profile.seed
-    )
+    pairs = TrainingPairs([index], profile, hr_px, settings.scales, profile.seed)
     task = _task(given, profile, stage)
     images = given.updates * task.group
     out = folder / f"{name}-{workers}"
