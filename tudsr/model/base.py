@@ -35,7 +35,8 @@ from tudsr.profile import BaseSettings
 TRAIN_STEPS = 1000
 
 # Down and up blocks without attention: on 32 x 32 latents it costs more than it gives
-# (docs/log.md). The middle block keeps self- and cross-attention, as SD has them everywhere.
+# (docs/log.md). The middle block of `smoke` has self- and cross-attention, as SD has them
+# everywhere; that of `small` has none (docs/adr/0007).
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "smoke": {
         "factor": 4,
