@@ -49,6 +49,10 @@ VIT_B: dict[str, Any] = {
     "num_register_tokens": 4,
     "patch_size": 16,
 }
+_NOT_COUNTED = (
+    "An empty cell: that row's peak was measured before operations were counted, and it was not "
+    "run again since; without operations there is no ratio either."
+)
 KINDS = ("looped", "looped, checkpointed", "whole-image losses", VIT, "native")
 
 
@@ -248,6 +252,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         memory = f"{row['peak_mib'] / peer['peak_mib']:.3f}" if peer else "not run"
         cells = (row["n"], row["kind"], f"{row['peak_mib']:.0f}", memory, *_work(row, peer))
         lines.append("| " + " | ".join(map(str, cells)) + " |")
+    if work == "TFLOP" and any("tflop" not in row for row in rows):
+        lines += ["", _NOT_COUNTED]
     return "\n".join(lines) + "\n"
 
 

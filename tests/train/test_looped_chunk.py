@@ -15,14 +15,23 @@ from tudsr.model.critic import Critic
 from tudsr.profile import CriticSettings, StageSettings
 from tudsr.train.chunks import chunk, unchunk
 from tudsr.train.stages import STAGE1, STAGE2, StageTwo
+from tudsr.train.whole import _draws
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-10}
+# Cut into windows, other sums are rounded, which in float32 decides about ReLUs at their kinks: one
+# uncut graph in fp32 is as far from itself in fp64 (docs/log.md).
+CUT_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-10}
 
 
 def stage_two(
-    n: int, dtype: torch.dtype, whole: bool = False, r_px: int = 32, augment: bool = False
+    n: int,
+    dtype: torch.dtype,
+    whole: bool = False,
+    r_px: int = 32,
+    augment: bool = False,
+    arch: str = "smoke",
 ) -> StageTwo:
-    """Stage 2 on the smoke base in ``dtype``, every loss on, adapters that are not the identity."""
+    """Stage 2 on a random base in ``dtype``, every loss on, adapters that are not the identity."""
     loss = SMOKE.stage2.loss.model_copy(update={"l1_only_images": 0, "lattice": 1.0, "mesh": 1.0})
     critic = SMOKE.stage2.critic.model_copy(update={"diff_augment": augment})
     change = {"n": n, "accumulate": n * n, "loss": loss, "critic": critic}
@@ -30,7 +39,7 @@ def stage_two(
     stage = SMOKE.stage2.model_copy(update=change)
     sized = SMOKE.base.model_copy(update={"r_px": r_px})
     profile = SMOKE.model_copy(update={"stage2": stage, "base": sized})
-    base = random_base("smoke", 0)
+    base = random_base(arch, 0)
     for seed, name in enumerate((STAGE1, STAGE2)):
         add_adapter(base.unet, name, profile.stage2.lora, seed)
     activate(base.unet, STAGE2)
@@ -56,15 +65,18 @@ def gradient(task: StageTwo) -> torch.Tensor:
 def seen_by_autograd(task: StageTwo, y_lr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
     """The gradient of the same chunked forward with all chunks in one graph."""
 
-    def loss(restored: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-        rng = torch.Generator().manual_seed(10)
-        return task.step.generator_loss(restored, truth, 10, rng)[0]
+    step, parts = task.step, chunk(y_lr, task.r_px)
 
-    parts = [task.base.restore(c, task.settings.timestep) for c in chunk(y_lr, task.r_px)]
+    def loss(restored: torch.Tensor, truth: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+        return step.generator_loss(restored, truth, 10, rng)[0]
+
     if task.settings.whole_image_losses:
-        losses = [loss(unchunk(parts, task.settings.n), hr)]
+        made = [step.restored(part, _draws(10, i)) for i, part in enumerate(parts)]
+        losses = [loss(unchunk(made, task.settings.n), hr, torch.Generator().manual_seed(10))]
     else:
-        losses = [loss(p, h) for p, h in zip(parts, chunk(hr, task.r_px), strict=True)]
+        rngs = [torch.Generator().manual_seed(10) for _ in parts]
+        pairs = zip(parts, chunk(hr, task.r_px), rngs, strict=True)
+        losses = [loss(step.restored(part, rng), truth, rng) for part, truth, rng in pairs]
     torch.stack(losses).mean().backward()
     found = gradient(task).clone()
     for parameter in [*task.step.parameters, *task.step.heads]:
@@ -72,11 +84,16 @@ def seen_by_autograd(task: StageTwo, y_lr: torch.Tensor, hr: torch.Tensor) -> to
     return found
 
 
-@pytest.mark.parametrize("whole", [False, True])
+CASES = [("smoke", 2, False), ("smoke", 2, True), ("smoke", 4, False), ("smoke", 4, True)]
+CASES += [("smoke", 8, False), ("sd21-eighth", 2, False), ("sd21-eighth", 2, True)]
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("n", [2, 4])
-def test_the_loops_gradient_is_the_uncut_graphs(n, dtype, whole, monkeypatch):
-    task = stage_two(n, dtype, whole)
+@pytest.mark.parametrize(("arch", "n", "whole"), CASES)
+def test_the_loops_gradient_is_the_uncut_graphs(arch, n, whole, dtype, monkeypatch):
+    """Goal T3; on SD's classes the latent is drawn, for each chunk as its position says."""
+    task = stage_two(n, dtype, whole, 64 if arch == "sd21-eighth" else 32, arch=arch)
+    assert task.settings.latent == "sample"
     batch = {"lr": pictures(1, task.r_px).to(dtype), "hr": pictures(1, n * task.r_px, 1).to(dtype)}
     expected = seen_by_autograd(task, task.stage2_input(batch["lr"]), batch["hr"])
     found: list[torch.Tensor] = []
@@ -88,10 +105,12 @@ def test_the_loops_gradient_is_the_uncut_graphs(n, dtype, whole, monkeypatch):
     assert difference < TOLERANCE[dtype]
 
 
-@pytest.mark.parametrize(("n", "augment"), [(2, True), (4, False)])
-def test_window_by_window_the_whole_pictures_gradient_is_the_same(n, augment, monkeypatch):
+@pytest.mark.parametrize(
+    ("n", "augment", "dtype"),
+    [(2, True, torch.float64), (4, False, torch.float64), (2, True, torch.float32)],
+)
+def test_window_by_window_the_whole_pictures_gradient_is_the_same(n, augment, dtype, monkeypatch):
     """256 pixels are more than a window of 224; every term is on."""
-    dtype = torch.float64
     monkeypatch.setattr("tudsr.model.losses._shared_trunk", lambda *_: thin_trunk())
     monkeypatch.setattr("tudsr.train.adversarial.Dists", thin_dists)
     task = stage_two(n, dtype, True, 256 // n, augment)
@@ -101,7 +120,7 @@ def test_window_by_window_the_whole_pictures_gradient_is_the_same(n, augment, mo
     monkeypatch.setattr(task.step, "apply", lambda rate: found.append(gradient(task)))
     monkeypatch.setattr(task.step, "backward", None)  # that of the uncut picture
     losses = task.update(batch, 10, 1.0)
-    assert (found[0] - expected).norm() < TOLERANCE[dtype] * expected.norm()
+    assert (found[0] - expected).norm() < CUT_TOLERANCE[dtype] * expected.norm()
     for name in ("total", "l1", "lattice", "dists", "dists_edges", "gan", "critic"):
         assert losses[f"loss_{name}"] > 0
 
@@ -160,6 +179,20 @@ def test_memory_is_that_of_one_chunk_at_the_true_size():
     native = measure("sd21", "meta", 512, 4, "native")["peak_mib"]
     assert four / one <= 1.05
     assert four / native <= 0.08
+
+
+def test_memory_is_that_of_one_chunk_on_the_cpu(monkeypatch):
+    """A real step in bf16, all of it at an eighth of the channels; at the true size see above.
+
+    From the second chunk on the gradients of the chunks before are there beside a graph, so N = 2
+    is what N = 4 must not exceed.
+    """
+    monkeypatch.setattr("tudsr.model.losses._shared_trunk", lambda *_: thin_trunk())
+    monkeypatch.setattr("tudsr.train.adversarial.Dists", thin_dists)
+    two, four = (measure("sd21-eighth", "cpu", 64, n, "looped")["peak_mib"] for n in (2, 4))
+    native = measure("sd21-eighth", "cpu", 64, 4, "native")["peak_mib"]
+    assert four / two <= 1.05
+    assert four / native <= 0.3
 
 
 def test_checkpointing_needs_less():

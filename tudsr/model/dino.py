@@ -6,6 +6,8 @@ their own licence; DINOv2's are Apache-2.0. Both are needed for training alone.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, cast
 
@@ -90,6 +92,20 @@ class _Recomputed(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return checkpoint(self.block, *args, use_reentrant=False, **kwargs)
+
+
+@contextmanager
+def positions_anew() -> Generator[None]:
+    """Without the positions that transformers keeps of each size: a fake pass would leave fakes."""
+    from transformers.models.dinov3_vit import modeling_dinov3_vit
+
+    theirs: Any = modeling_dinov3_vit
+    keeping = theirs.get_patches_center_coordinates
+    theirs.get_patches_center_coordinates = keeping.__wrapped__
+    try:
+        yield
+    finally:
+        theirs.get_patches_center_coordinates = keeping
 
 
 def _blocks(vit: Any) -> nn.ModuleList:

@@ -49,6 +49,11 @@ class AdversarialStep:
         self.critic_optimizer = self._adamw(self.heads, settings.critic.lr)
         self.ema = EMAModel(self.parameters, decay=settings.ema, foreach=True)
 
+    @property
+    def critic_sees_for_itself(self) -> bool:
+        """Whether the critic takes a pass of its own, not the perceptual loss' features."""
+        return self.critic.trunk is not self.trunk or self.critic.augment
+
     def accumulate(
         self, lr: Tensor, hr: Tensor, images_seen: int, share: float
     ) -> dict[str, Tensor]:
@@ -198,7 +203,7 @@ class AdversarialStep:
         rng: torch.Generator,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """The critic's view of both; the loss' own features where trunk and view are the same."""
-        if self.critic.trunk is self.trunk and not self.critic.augment:
+        if not self.critic_sees_for_itself:
             return features, hr_features
         with autocast(self.device, self.runtime):
             return self.critic.features(restored, rng), self.critic.features(hr, rng)

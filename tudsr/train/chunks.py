@@ -1,12 +1,14 @@
-"""Cutting N·R x N·R pictures into R x R chunks and back, and the step between the stages."""
+"""Cutting N·R x N·R pictures into R x R chunks and back, the step between the stages, samples."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -32,3 +34,9 @@ def unchunk(chunks: Sequence[Tensor], n: int) -> Tensor:
     """The exact inverse of ``chunk``."""
     rows = [torch.cat(list(chunks[i * n : (i + 1) * n]), dim=3) for i in range(n)]
     return torch.cat(rows, dim=2)
+
+
+def side_by_side(left: Tensor, middle: Tensor, right: Tensor) -> NDArray[np.float32]:
+    """Three (B, 3, H, W) in one (B·H, 3·W, 3) picture, a row a sample; ``middle`` is clipped."""
+    rows = torch.cat([left, middle.clamp(0, 1), right], dim=3)
+    return torch.cat(list(rows), dim=1).permute(1, 2, 0).contiguous().numpy()

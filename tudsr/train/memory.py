@@ -1,10 +1,11 @@
 """What a micro-batch keeps for its backward pass, and what to lower when memory runs out.
 
-The estimate is computed, not measured: UNet, decoder and loss trunk run once on fake tensors, which
-have shapes and a device but no memory, and what autograd saves is added up. (Meta tensors have no
-device, so torch would take attention that keeps all scores, whatever the device offers.) It knows
+The estimate is computed, not measured: UNet, decoder, loss trunk and a critic's own trunk run once
+on fake tensors, which have shapes and a device but no memory, and what autograd saves is added up.
+(Meta tensors have no device, so torch would take attention that keeps all scores, whatever the
+device offers.) It knows
 nothing of temporary buffers, of the allocator's fragmentation or of what else is on the device, and
-counts in float32 (under bf16 autocast about half).
+counts graphs in float32 (under bf16 autocast about half).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
 from tudsr.errors import TrainingError
+from tudsr.model.dino import positions_anew
 from tudsr.profile import StageSettings
 from tudsr.train.adversarial import AdversarialStep
 
@@ -57,10 +59,31 @@ def estimate(step: AdversarialStep, r_px: int) -> MemoryEstimate:
         generator += _saved(_Decoder(vae), [latents], step.device, into_input=True)
     # DISTS on the pictures and on their edges, each with a gradient.
     losses = 2 * _saved(step.trunk, [(1, 3, r_px, r_px)], step.device, into_input=True)
+    if step.critic_sees_for_itself:
+        losses += _saved(step.critic.trunk, [(1, 3, r_px, r_px)], step.device, into_input=True)
     trained = [*step.parameters, *step.heads]
+    frozen = {id(p): p for m in (base, step.trunk, step.critic.trunk) for p in m.parameters()}
     # Gradient, average and AdamW's two moments of each trained value.
-    state = _bytes(base.parameters()) + _bytes(step.trunk.parameters()) + 4 * _bytes(trained)
+    state = _bytes(frozen.values()) + 4 * _bytes(trained)
     return MemoryEstimate(generator, losses, state)
+
+
+@contextmanager
+def explaining_setup_out_of_memory(stage: str) -> Generator[None]:
+    """As ``explaining_out_of_memory`` while base, critic and optimizers come to be.
+
+    Nothing has been computed then: there is no step to estimate from, and no picture to lower.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"{stage} ran out of memory before its first picture: {_reason(error)}. To need less: "
+            f"lower {stage}.lora.rank; use a smaller {stage}.critic.trunk or base.source; end what "
+            "else uses the device's memory. Checkpoints there are stay as they are"
+        ) from None
 
 
 @contextmanager
@@ -73,9 +96,9 @@ def explaining_out_of_memory(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        reason = str(error).strip().splitlines()[0] if str(error) else "no more memory"
         raise TrainingError(
-            f"{stage} ran out of memory on {step.device}: {reason}. {_remedy(stage, settings)} "
+            f"{stage} ran out of memory on {step.device}: {_reason(error)}. "
+            f"{_remedy(stage, settings)} "
             f"By estimate, {estimate(step, r_px).told(settings.batch)}. The last checkpoint is "
             "kept"
         ) from None
@@ -86,6 +109,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error) else "no more memory"
 
 
 def _remedy(stage: str, settings: StageSettings) -> str:
@@ -121,14 +148,14 @@ def _saved(
     device: torch.device,
     into_input: bool = False,
 ) -> int:
-    """Bytes that autograd keeps of one forward pass, its parameters and inputs left out."""
+    """Bytes that autograd keeps of one fp32 forward pass, its parameters and inputs left out."""
     storages: dict[int, tuple[Any, int]] = {}
-    with FakeTensorMode():
+    with FakeTensorMode(), positions_anew():
         inputs = [torch.empty(s, device=device).requires_grad_(into_input) for s in shapes]
         weights = {
-            name: torch.empty(value.shape, dtype=value.dtype, device=device).requires_grad_(
-                value.requires_grad
-            )
+            name: torch.empty(
+                value.shape, dtype=_in_single(value.dtype), device=device
+            ).requires_grad_(value.requires_grad)
             for name, value in [*module.named_parameters(), *module.named_buffers()]
         }
         own = {_storage(value)[0] for value in [*weights.values(), *inputs]}
@@ -140,8 +167,14 @@ def _saved(
             return value
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda value: value):
-            functional_call(module, weights, tuple(inputs))
+            # A module that stands in two places is swapped once, or torch would not swap it back.
+            functional_call(module, weights, tuple(inputs), tie_weights=False)
     return sum(size for _, size in storages.values())
+
+
+def _in_single(dtype: torch.dtype) -> torch.dtype:
+    """Frozen weights may be in bf16, which takes autocast to multiply with anything else."""
+    return torch.float32 if dtype.is_floating_point else dtype
 
 
 def _storage(value: Tensor) -> tuple[int, Any]:

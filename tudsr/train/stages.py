@@ -27,11 +27,11 @@ from tudsr.model.precision import at_least_single
 from tudsr.profile import Profile, StageSettings
 from tudsr.train.adversarial import AdversarialStep
 from tudsr.train.checkpoint import Inputs, training_inputs
-from tudsr.train.chunks import chunk, enlarge, unchunk
+from tudsr.train.chunks import chunk, enlarge, side_by_side, unchunk
 from tudsr.train.device import autocast, data_workers, pick_device
 from tudsr.train.launch import Job, launch, launches
 from tudsr.train.loop import Plan, train
-from tudsr.train.memory import explaining_out_of_memory
+from tudsr.train.memory import explaining_out_of_memory, explaining_setup_out_of_memory
 from tudsr.train.pairs import TrainingPairs
 from tudsr.train.ranks import join, rank
 from tudsr.train.record import Recorder
@@ -58,10 +58,11 @@ def train_stage1(
     """
     if launches(profile.runtime):
         return launch(Job.of("stage1", profile, photos, None, out, work, recorders, resume))
-    base = _training_base(profile, profile.stage1)
-    add_adapter(base.unet, STAGE1, profile.stage1.lora, profile.seed)
-    activate(base.unet, STAGE1)
-    task = StageOne(base, profile, _watched(profile, photos, "stage1"))
+    with explaining_setup_out_of_memory(STAGE1):
+        base = _training_base(profile, profile.stage1)
+        add_adapter(base.unet, STAGE1, profile.stage1.lora, profile.seed)
+        activate(base.unet, STAGE1)
+        task = StageOne(base, profile, _watched(profile, photos, "stage1"))
     return _train(task, profile, "stage1", photos, out, work, recorders, (), resume)
 
 
@@ -77,13 +78,14 @@ def train_stage2(
     """Train adapter 2 at N·R on chunks, after the frozen adapter 1; as ``train_stage1`` else."""
     if launches(profile.runtime):
         return launch(Job.of("stage2", profile, photos, adapter1, out, work, recorders, resume))
-    base = _training_base(profile, profile.stage2)
-    t1 = load_adapter(adapter1, base.unet, STAGE1)
-    add_adapter(base.unet, STAGE2, profile.stage2.lora, profile.seed + 1)
-    if profile.stage2.lora.warm_start:
-        load_adapter_state(base.unet, STAGE2, adapter_state(base.unet, STAGE1))
-    activate(base.unet, STAGE2)
-    task = StageTwo(base, profile, t1, _watched(profile, photos, "stage2"))
+    with explaining_setup_out_of_memory(STAGE2):
+        base = _training_base(profile, profile.stage2)
+        t1 = load_adapter(adapter1, base.unet, STAGE1)
+        add_adapter(base.unet, STAGE2, profile.stage2.lora, profile.seed + 1)
+        if profile.stage2.lora.warm_start:
+            load_adapter_state(base.unet, STAGE2, adapter_state(base.unet, STAGE1))
+        activate(base.unet, STAGE2)
+        task = StageTwo(base, profile, t1, _watched(profile, photos, "stage2"))
     extra = [adapter1]
     if profile.stage2.critic.warm_start:
         extra.append(adapter1.with_name(HEADS))
@@ -131,7 +133,7 @@ class StageOne:
         lr = self.watched["lr"].to(self.step.device)
         with torch.inference_mode(), autocast(self.step.device, self.step.runtime):
             restored = self.base.restore(lr, self.settings.timestep).float().cpu()
-        return _side_by_side(self.watched["lr"], restored, self.watched["hr"])
+        return side_by_side(self.watched["lr"], restored, self.watched["hr"])
 
 
 class StageTwo:
@@ -204,7 +206,7 @@ class StageTwo:
             parts = [
                 self.base.restore(c, self.settings.timestep).float() for c in chunk(y_lr, self.r_px)
             ]
-        return _side_by_side(y_lr.cpu(), unchunk(parts, self.settings.n).cpu(), self.watched["hr"])
+        return side_by_side(y_lr.cpu(), unchunk(parts, self.settings.n).cpu(), self.watched["hr"])
 
 
 def _train(
@@ -292,8 +294,3 @@ def _inputs(profile: Profile, stage: str, photos: Sequence[Path], extra: Sequenc
     folder = Path(profile.base.source)
     files = [folder / "base.json"] if profile.base.random_seed is None else []
     return training_inputs(decisive, [*photos, *extra, *files])
-
-
-def _side_by_side(left: Tensor, middle: Tensor, right: Tensor) -> NDArray[np.float32]:
-    rows = torch.cat([left, middle.clamp(0, 1), right], dim=3)
-    return torch.cat(list(rows), dim=1).permute(1, 2, 0).contiguous().numpy()
