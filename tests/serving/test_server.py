@@ -180,7 +180,7 @@ def _to_both(parent: int, signum: int) -> None:
 @pytest.mark.parametrize("send", [os.kill, _to_both])
 def test_while_it_ends_it_answers_at_once_and_finishes_what_runs(bundle, tmp_path, send):
     command = [sys.executable, "-m", "tudsr", "serve", "--model", str(bundle)]
-    settings = {"TUDSR_SERVE_STATE": str(tmp_path / "state"), "TUDSR_SERVE_GRACE_S": "100"}
+    settings = {"TUDSR_SERVE_STATE": str(tmp_path / "state"), "TUDSR_SERVE_GRACE_S": "400"}
     answers, small = [], encoded(scene(1, 24))
 
     def slow():
@@ -201,8 +201,6 @@ def test_while_it_ends_it_answers_at_once_and_finishes_what_runs(bundle, tmp_pat
         assert ask(ending, "/livez", timeout=3)[0] == 200
         assert ask(ending, f"/v1/jobs/{done}/result", timeout=3)[0] == 200
         assert not answers, "it was too quick for this test"
-        asking.join(90)
-        ended = time.monotonic()
-        assert ending.process.wait(60) is not None
-        assert time.monotonic() - ended < 10, "it sits the grace out with nothing to do"
+        asking.join(120)
+        assert ending.process.wait(60) is not None, "it sits the grace out with nothing to do"
     assert [status for status, *_ in answers] == [200]
