@@ -184,15 +184,15 @@ def test_memory_is_that_of_one_chunk_at_the_true_size():
 def test_memory_is_that_of_one_chunk_on_the_cpu(monkeypatch):
     """A real step in bf16, all of it at an eighth of the channels; at the true size see above.
 
-    From the second chunk on the gradients of the chunks before are there beside a graph, so N = 2
-    is what N = 4 must not exceed.
+    From the second chunk on the gradients of those before are there beside a graph, so N = 3 is
+    held against N = 2, not 1; and weights' gradients weigh more here than at 512 pixels.
     """
     monkeypatch.setattr("tudsr.model.losses._shared_trunk", lambda *_: thin_trunk())
     monkeypatch.setattr("tudsr.train.adversarial.Dists", thin_dists)
-    two, four = (measure("sd21-eighth", "cpu", 64, n, "looped")["peak_mib"] for n in (2, 4))
-    native = measure("sd21-eighth", "cpu", 64, 4, "native")["peak_mib"]
-    assert four / two <= 1.05
-    assert four / native <= 0.3
+    two, three = (measure("sd21-eighth", "cpu", 64, n, "looped")["peak_mib"] for n in (2, 3))
+    native = measure("sd21-eighth", "cpu", 64, 3, "native")["peak_mib"]
+    assert three / two <= 1.05
+    assert three / native <= 0.5
 
 
 def test_checkpointing_needs_less():
