@@ -188,6 +188,21 @@ def test_the_latent_is_drawn_in_training_as_the_position_says(profile):
     assert first_loss("sample", 0) == first_loss("sample", 0) != first_loss("sample", 8)
 
 
+def test_weights_and_what_the_unet_is_given_in_training_are_channels_last(profile):
+    base = random_base("sd21-eighth", 0)
+    add_adapter(base.unet, "stage1", profile.stage1.lora, 0)
+    activate(base.unet, "stage1")
+    kernels = [p for n, p in base.named_parameters() if p.ndim == 4 and "lora_" not in n]
+    assert len(kernels) > 100
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
+    seen: list[torch.Tensor] = []
+    base.unet.conv_in.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    step = AdversarialStep(base, "stage1", profile.stage1, profile.runtime, 0)
+    step.restored(torch.rand(2, 3, 64, 64), torch.Generator().manual_seed(0))
+    assert seen[0].shape == (2, 4, 8, 8) and not seen[0].is_contiguous()
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+
+
 def test_stage_two_takes_over_stage_ones_heads_or_says_why_not(profile, trained, tmp_path):
     photos = sorted(trained.glob("*.png"))
     still = profile.stage2.critic.model_copy(update={"lr": 1e-30})
