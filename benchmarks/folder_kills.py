@@ -75,6 +75,9 @@ class Chosen(ChosenModel):
         """Of no model."""
         return f"darkened {self.target}"
 
+    def smaller_tile(self) -> None:
+        """Never: no model says which tile is its own."""
+
 
 @dataclass
 class Tally:
