@@ -22,7 +22,7 @@ from serving.jobs import JobStore
 from serving.settings import ServeSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 240
+START_S = 500
 
 
 class Server:
