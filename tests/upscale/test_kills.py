@@ -18,7 +18,7 @@ def test_a_folder_killed_at_random_moments_ends_as_one_left_alone(tmp_path):
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     tally = json.loads(told.read_text("utf-8"))
