@@ -82,6 +82,13 @@ def test_an_unknown_format_version_is_refused_before_anything_else(parts, tmp_pa
         load_bundle(out)
 
 
+def test_settings_of_a_newer_version_are_named_in_a_sentence(parts, tmp_path):
+    manifest = load_bundle(parts.bundle(tmp_path / "b"))
+    newer = {**manifest.profile, "upscale": {"tile_px": 64, "sharper": True}}
+    with pytest.raises(ModelError, match=r"does not know \(sharper\).*update tudsr"):
+        _ = manifest.model_copy(update={"profile": newer}).upscale
+
+
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "base/../../x", "a\\..\\b", ""])
 def test_a_name_that_leads_outside_is_refused(parts, tmp_path, name):
     out = parts.bundle(tmp_path / "b")

@@ -71,8 +71,19 @@ class BundleManifest(BaseModel):
 
     @property
     def upscale(self) -> UpscaleSettings:
-        """How this model enlarges a picture."""
-        return UpscaleSettings.model_validate(self.profile.get("upscale", {}))
+        """How this model enlarges a picture.
+
+        Raises:
+            ModelError: settings that this version does not know.
+        """
+        try:
+            return UpscaleSettings.model_validate(self.profile.get("upscale", {}))
+        except ValidationError as error:
+            names = ", ".join(".".join(map(str, e["loc"])) for e in error.errors())
+            raise ModelError(
+                f"model {self.model_name} ({self.bundle_hash[:12]}) has settings that this version "
+                f"of tudsr does not know ({names}): it was made by a newer one, update tudsr"
+            ) from None
 
     @property
     def arch(self) -> str:
