@@ -29,7 +29,7 @@ def main() -> None:
     profile = load_profile("tiny")
     trained = outputs_dir() / "train"
     adapters = {n: trained / f"adapter{n}" / "adapter.safetensors" for n in (1, 2)}
-    runtime = training_runtime(profile.base, adapters, profile.runtime)
+    runtime = training_runtime(profile.base, adapters, profile.runtime, profile.upscale)
     upscaler = Upscaler(runtime, profile.upscale)
     rows = [_row(run / "pairs", upscaler, *crop) for crop in CROPS]
     gap = np.ones((GAP_PX, rows[0].shape[1], 3), np.float32)

@@ -63,7 +63,8 @@ def _runtime(given: argparse.Namespace, precision: str) -> TorchRuntime:
             paths[stage] = Path(folder) / f"{stage}.safetensors"
             add_adapter(base.unet, f"stage{stage}", trained.lora, stage)
             save_adapter(paths[stage], base.unet, f"stage{stage}", trained.lora, trained.timestep)
-        return TorchRuntime(random_base(given.arch, 0, given.device), paths, settings)
+        base = random_base(given.arch, 0, given.device)
+        return TorchRuntime(base, paths, settings, upscale=profile.upscale)
 
 
 def _timed(upscaler: Upscaler, side: int, given: argparse.Namespace) -> dict[str, Any]:

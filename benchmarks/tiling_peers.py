@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tudsr.profile import UpscaleSettings
+from tudsr.profile import UpscaleSettings, load_profile
 from tudsr.upscale.cascade import pass_sizes, split_scale
 from tudsr.upscale.chosen import ChosenModel
 from tudsr.upscale.interpolate import enlarge_window
@@ -20,7 +20,6 @@ from tudsr.upscale.upscaler import Upscaler
 SCALE = 4
 # Diffusers' autoencoders overlap a quarter of a tile and fade linearly over all of it.
 _DIFFUSERS_OVERLAP = 0.25
-_RANDOM = UpscaleSettings(tile_px=512, overlap_px=64)
 _SMALL = UpscaleSettings(tile_px=272, overlap_px=32)
 
 
@@ -66,8 +65,8 @@ def upscaler_of(kind: str, where: str, whole: bool = False) -> Upscaler:
         loaded = ChosenModel(where or None, Target(scale=SCALE)).upscaler()
         runtime, settings = loaded.runtime, loaded.settings
     else:
-        runtime = Idle() if kind == "idle" else _random_runtime(where)
-        settings = _SMALL if kind == "idle" else _RANDOM
+        settings = _SMALL if kind == "idle" else load_profile("sd21").upscale
+        runtime = Idle() if kind == "idle" else _random_runtime(where, None if whole else settings)
     multiple = runtime.size_multiple
     one = {"tile_px": 4096 // multiple * multiple}
     return Upscaler(runtime, settings.model_copy(update=one if whole else {}))
@@ -126,12 +125,12 @@ def _ramp(length: int, start: int, fade: int) -> np.ndarray:
     return ramp
 
 
-def _random_runtime(arch: str) -> Any:
+def _random_runtime(arch: str, upscale: UpscaleSettings | None) -> Any:
     """Random weights and fresh adapters, which change nothing: tiling is all that is measured."""
     from tudsr.model.adapters import add_adapter, save_adapter
     from tudsr.model.base import random_base
     from tudsr.model.runtime import TorchRuntime
-    from tudsr.profile import RuntimeSettings, load_profile
+    from tudsr.profile import RuntimeSettings
 
     base, lora = random_base(arch, 0), load_profile("sd21").stage1.lora
     with tempfile.TemporaryDirectory() as folder:
@@ -139,4 +138,5 @@ def _random_runtime(arch: str) -> Any:
         for stage, path in paths.items():
             add_adapter(base.unet, f"stage{stage}", lora, stage)
             save_adapter(path, base.unet, f"stage{stage}", lora, {1: 200, 2: 50}[stage])
-        return TorchRuntime(random_base(arch, 0), paths, RuntimeSettings(precision="fp32"))
+        settings = RuntimeSettings(precision="fp32")
+        return TorchRuntime(random_base(arch, 0), paths, settings, upscale=upscale)

@@ -10,7 +10,7 @@ from tudsr.errors import ImageError
 from tudsr.evaluate.metrics import delta_e, luma, psnr_y, ssim_y
 from tudsr.evaluate.niqe import niqe
 from tudsr.evaluate.perceptual import Perceptual
-from tudsr.evaluate.seams import seam_ratio
+from tudsr.evaluate.seams import seam_ratio, seam_steps
 from tudsr.evaluate.statistics import paired
 
 
@@ -99,6 +99,8 @@ def test_seam_ratio_sees_a_step_on_the_line_and_nothing_else():
     assert seam_ratio(stepped.transpose(1, 0, 2), smooth.transpose(1, 0, 2), [32], []) == (
         pytest.approx(seam_ratio(stepped, smooth, [], [32]))
     )
+    both = seam_steps(stepped, [32], [32])
+    assert both == pytest.approx(seam_steps(stepped, [32], []) + seam_steps(stepped, [], [32]))
     assert seam_ratio(stepped, smooth, [], []) is None
     assert seam_ratio(stepped, smooth, [64], [0]) is None
 

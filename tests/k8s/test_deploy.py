@@ -2,94 +2,15 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
-from typer.testing import CliRunner
 
-from deploy.cluster import Cluster, ClusterError, ConflictError, UnreachableError
-from deploy.commands import app
-from deploy.ownership import FIELD_MANAGER, applied_before
+from deploy.cluster import ConflictError, UnreachableError
+from deploy.ownership import applied_before
 from deploy.rollout import RolloutError
-from tests.k8s.loopback import write_kubeconfig
-from tests.release.conftest import Parts
+from tests.k8s.conftest import NOBODY, served
 from tudsr.errors import RegistryError, SettingsError
-from tudsr.profile import RegistrySettings
 from tudsr.release.ledger import Ledger
-from tudsr.release.promotion import promote
-from tudsr.release.registry import champion, register, registry_client
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    """An outputs folder whose registry has versions 1 (champion), 2 and 3 (gate not open)."""
-    outputs = tmp_path_factory.mktemp("registry") / "outputs"
-    parts = Parts(tmp_path_factory.mktemp("parts"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUDSR_OUTPUTS", str(outputs))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        settings = RegistrySettings(model_name="tudsr", experiment="tests")
-        for seed in (1, 2, 3):
-            bundle = parts.bundle(tmp_path_factory.mktemp("bundles") / "bundle", seed)
-            register(bundle, None, {}, settings)
-        with registry_client() as client:
-            client.set_model_version_tag("tudsr", "3", "gate", "closed")
-        promote("tudsr", "1", actor="test")
-    return outputs
-
-
-@pytest.fixture(autouse=True)
-def own_registry(own_outputs, registry, monkeypatch):
-    """Each test finds version 1 champion."""
-    monkeypatch.setenv("TUDSR_OUTPUTS", str(registry))
-    yield
-    if (found := champion("tudsr")) and found.version != "1":
-        promote("tudsr", "1", force_reason="back for the next test")
-
-
-@pytest.fixture
-def deployed(api, rendered):
-    """The cluster after ``tudsr deploy apply gpu``."""
-    for one in rendered["gpu"]:
-        meta = one["metadata"]
-        key = (one["kind"], meta.get("namespace", ""), meta["name"])
-        api.applied(key, one, FIELD_MANAGER, force=False, dry=False)
-    return api
-
-
-@pytest.fixture
-def run(api, k8s):
-    """Run ``tudsr deploy ...`` against the cluster; an error of ours is raised."""
-
-    def deploy(*arguments, timeout_s=60, at=k8s):
-        options = ["--kubeconfig", str(api.kubeconfig)]
-        if arguments[0] != "status":
-            options += ["--k8s", str(at), "--timeout-s", str(timeout_s)]
-        result = CliRunner().invoke(app, [*arguments, *options])
-        if result.exception:
-            raise result.exception
-        return result.output
-
-    return deploy
-
-
-def served(api) -> dict[str, object]:
-    """What the cluster's objects say."""
-
-    def version(track):
-        inside = api.get("Deployment", f"tudsr-{track}")["spec"]["template"]["spec"]["containers"]
-        return {e["name"]: e.get("value") for e in inside[0]["env"]}.get("TUDSR_MODEL")
-
-    backends = api.get("HTTPRoute", "tudsr")["spec"]["rules"][0]["backendRefs"]
-    return {
-        "champion": version("champion"),
-        "challenger": version("challenger"),
-        "pods": api.get("Deployment", "tudsr-challenger")["spec"]["replicas"],
-        "weights": [backend["weight"] for backend in backends],
-    }
-
-
-NOBODY = {"champion": None, "challenger": None, "pods": 0, "weights": [100, 0]}
+from tudsr.release.registry import champion
 
 
 def test_apply_brings_everything_and_a_second_time_changes_nothing(run, api, rendered):
@@ -234,87 +155,6 @@ def test_fields_of_somebody_else_are_a_conflict_that_is_explained(run, deployed)
     assert deployed.objects == before, "nothing may change when a later phase would conflict"
     run("canary", "2", "--force-conflicts")
     assert served(deployed)["weights"] == [90, 10]
-
-
-def test_an_expired_token_is_said(run, api):
-    api.token = "a newer one"
-    with pytest.raises(ClusterError, match=r"\(401\): the token has expired.*Sign in again"):
-        run("apply", "gpu")
-
-
-def test_an_unreachable_cluster_is_said(run, api, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        api.kubeconfig = write_kubeconfig(tmp_path / "other", free.getsockname()[1])
-    with pytest.raises(UnreachableError, match=r"does not answer.*get-contexts"):
-        run("status")
-
-
-def test_a_cluster_that_is_too_slow_is_said(api):
-    cluster = Cluster(api.kubeconfig, request_timeout_s=0.5)
-    api.delay_s = 1.5
-    with pytest.raises(UnreachableError, match="does not answer"):
-        cluster.get("v1", "Secret", "tudsr-tls", "tudsr")
-
-
-def test_no_kubeconfig_is_said(tmp_path):
-    with pytest.raises(ClusterError, match="no cluster to talk to"):
-        Cluster(tmp_path / "missing")
-
-
-def test_a_missing_secret_is_refused_with_the_line_that_makes_it(run, api):
-    del api.objects["Secret", "tudsr", "tudsr-tls"]
-    del api.objects["Secret", "tudsr", "tudsr-stores"]["data"]["AWS_SECRET_ACCESS_KEY"]
-    with pytest.raises(ClusterError, match="create secret tls tudsr-tls --cert") as refusal:
-        run("apply", "gpu")
-    assert "create secret generic tudsr-stores --from-literal=AWS_ACCESS_KEY_ID=..." in str(
-        refusal.value
-    )
-    assert api.changes() == []
-
-
-def test_a_kind_that_the_cluster_lacks_is_refused_with_what_brings_it(run, api):
-    del api.kinds["keda.sh/v1alpha1"]
-    with pytest.raises(ClusterError, match=r"ScaledObject \(keda.sh/v1alpha1\): install KEDA"):
-        run("apply", "gpu")
-    assert api.changes() == []
-
-
-def test_images_without_a_digest_are_refused(run, api, tmp_path, k8s):
-    import shutil
-
-    bare = shutil.copytree(k8s, tmp_path / "k8s")
-    record = bare / "images" / "kustomization.yaml"
-    record.write_text(record.read_text().replace("tudsr/serve", "tudsr/other"))
-    with pytest.raises(SettingsError, match=r"images without a digest: serve.*tudsr images"):
-        run("apply", "gpu", at=bare)
-    assert api.changes() == []
-
-
-@pytest.mark.parametrize(
-    ("version", "says"),
-    [("9", "no version 9 of tudsr. Versions: 1, 2, 3"), ("3", "did not pass the gate")],
-)
-def test_a_version_that_may_not_be_served_is_refused(run, deployed, version, says):
-    with pytest.raises(RegistryError, match=says):
-        run("canary", version)
-    assert served(deployed) == NOBODY
-
-
-def test_a_second_challenger_is_refused(run, deployed):
-    run("canary", "2")
-    with pytest.raises(SettingsError, match="version 2 is under trial with 10 %"):
-        run("canary", "1")
-
-
-def test_a_canary_needs_the_endpoint_to_be_there(run):
-    with pytest.raises(ClusterError, match="deploy apply gpu"):
-        run("canary", "2")
-
-
-def test_an_unknown_overlay_is_refused(run):
-    with pytest.raises(SettingsError, match="no overlay 'tpu'; there are cpu, gpu"):
-        run("apply", "tpu")
 
 
 def test_status_says_what_is_served(run, api):

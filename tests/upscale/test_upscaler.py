@@ -14,7 +14,7 @@ from tudsr.model.runtime import load_runtime
 from tudsr.profile import UpscaleSettings
 from tudsr.upscale.cascade import pass_sizes, split_scale
 from tudsr.upscale.interpolate import bilinear_resize, enlarge_window
-from tudsr.upscale.tiles import blend, plan_tiles
+from tudsr.upscale.tiles import plan_tiles
 from tudsr.upscale.upscaler import Upscaler
 
 
@@ -37,30 +37,6 @@ SETTINGS = UpscaleSettings(tile_px=64, overlap_px=16, colour="none")
 @pytest.fixture(scope="module")
 def pixels():
     return scene(2, 40).astype(np.float32)[:36] / 255
-
-
-@pytest.mark.parametrize("size", [(64, 64), (65, 200), (500, 333), (30, 100)])
-@pytest.mark.parametrize("overlap", [0, 16, 32])
-@pytest.mark.parametrize("even", [False, True])
-def test_the_windows_of_all_tiles_sum_to_exactly_one(size, overlap, even):
-    total = np.zeros((*size, 1), np.float32)
-    how = UpscaleSettings(tile_px=64, overlap_px=overlap, even_tiles=even)
-    tiles = plan_tiles(*size, how, 16)
-    for tile in tiles:
-        blend(total, np.ones((tile.rows.padded, tile.columns.padded, 1), np.float32), tile)
-    assert (total == 1).all()
-
-
-@pytest.mark.parametrize(
-    ("side", "floor_px", "tile_px", "count"),
-    [(2048, 0, 528, 4), (600, 0, 320, 2), (600, 400, 400, 2), (545, 0, 288, 2), (544, 0, 544, 1)],
-)
-def test_even_tiles_are_as_small_as_their_number_allows(side, floor_px, tile_px, count):
-    how = UpscaleSettings(tile_px=544, overlap_px=16, even_tiles=True, floor_px=floor_px)
-    tiles = plan_tiles(side, 16, how, 16)
-    assert [tile.rows.padded for tile in tiles] == [tile_px] * count
-    uneven = plan_tiles(side, 16, how.model_copy(update={"even_tiles": False}), 16)
-    assert len(uneven) == count
 
 
 def test_a_picture_below_the_floor_is_reflected_up_to_it_and_cut_after(pixels):
@@ -173,7 +149,12 @@ def test_a_grey_picture_is_not_tinted_in_rows_or_whole(pixels, colour):
 
 @pytest.mark.parametrize(
     ("changes", "remedy"),
-    [({"tile_px": 70}, "try 64"), ({"overlap_px": 40}, "try 8")],
+    [
+        ({"tile_px": 70}, "try 64"),
+        ({"overlap_px": 40}, "try 8"),
+        ({"window_px": 24}, "multiple of 16"),
+        ({"window_px": 32, "window_overlap_px": 20}, "window_overlap_px is 20.*try 4"),
+    ],
 )
 def test_a_tile_that_does_not_fit_is_an_error_with_a_remedy(changes, remedy):
     with pytest.raises(SettingsError, match=remedy):

@@ -61,7 +61,7 @@ def examine(
     gate = profile.gate
     perceptual = Perceptual(gate.metric_trunk, gate.metric_trunk_path, gate.dists)
     pairs = _test_pairs(pairs_folder, Path(profile.data.root))
-    runtime = training_runtime(profile.base, adapters, profile.runtime)
+    runtime = training_runtime(profile.base, adapters, profile.runtime, profile.upscale)
     side = profile.pairs.hr_crop_px
     model = seam_method(runtime, tiled(profile.upscale, side, runtime.size_multiple))
     methods = {"model": model, "bicubic": Method(bicubic)}
@@ -115,8 +115,8 @@ def seam_method(runtime: TileRuntime, settings: UpscaleSettings) -> Method:
         """Where the last pass' tiles hand over."""
         size = pass_sizes(height // scale, width // scale, split_scale(scale))[-1]
         tiles = plan_tiles(*size, settings, runtime.size_multiple)
-        rows = {round(t.rows.fade_in) for t in tiles if t.rows.fade_in is not None}
-        columns = {round(t.columns.fade_in) for t in tiles if t.columns.fade_in is not None}
+        rows = {round(t.rows.fade_in.centre) for t in tiles if t.rows.fade_in is not None}
+        columns = {round(t.columns.fade_in.centre) for t in tiles if t.columns.fade_in is not None}
         return sorted(rows), sorted(columns)
 
     def untiled(lr: NDArray[np.float32], scale: int) -> NDArray[np.float32]:

@@ -27,12 +27,20 @@ def seam_ratio(
         lines_y: rows where tiles meet.
         lines_x: columns where tiles meet.
     """
-    on, control = 0.0, 0.0
-    for axis, lines in ((0, lines_y), (1, lines_x)):
-        inside = [k for k in lines if 0 < k < image.shape[axis]]
-        on += _steps(image, axis, inside)
-        control += _steps(untiled, axis, inside)
+    on, control = (seam_steps(x, lines_y, lines_x) for x in (image, untiled))
     return on / max(control, 1e-12) if on or control else None
+
+
+def seam_steps(image: NDArray[np.float32], lines_y: Sequence[int], lines_x: Sequence[int]) -> float:
+    """The mean absolute step across each line of an image (H, W, 3), summed over lines inside it.
+
+    Over several pictures, the ratio of two such sums weighs all lines alike; a mean of ratios is
+    decided by the picture with least on its lines.
+    """
+    return sum(
+        _steps(image, axis, [k for k in lines if 0 < k < image.shape[axis]])
+        for axis, lines in ((0, lines_y), (1, lines_x))
+    )
 
 
 def _steps(image: NDArray[np.float32], axis: int, lines: Sequence[int]) -> float:

@@ -30,6 +30,7 @@ from tudsr.model.base_files import (
 from tudsr.model.codec import KlCodec, LappedCodec, load_codec
 from tudsr.model.precision import at_least_single
 from tudsr.model.stable_diffusion import SD_ARCHITECTURES, random_parts
+from tudsr.model.unet_windows import UNetWindows
 from tudsr.profile import BaseSettings
 
 TRAIN_STEPS = 1000
@@ -113,13 +114,17 @@ class Base(nn.Module):
         abar = self.alphas_cumprod[t].to(at_least_single(latents).dtype).reshape(-1, 1, 1, 1)
         return epsilon + (1 - abar.sqrt()) / (1 - abar).sqrt() * latents
 
-    def one_step(self, z_lr: Tensor, timestep: int) -> Tensor:
+    def one_step(self, z_lr: Tensor, timestep: int, windows: UNetWindows | None = None) -> Tensor:
         """z_H = (z_L - sqrt(1 - abar_t) B(z_L, t, c)) / sqrt(abar_t) (paper, Eq. 1).
 
-        ``z_lr`` (B, C, h, w) is fed as it is: no noise is added to it.
+        ``z_lr`` (B, C, h, w) is fed as it is: no noise is added to it. With ``windows`` the UNet
+        sees a large one in parts.
         """
         abar = self._abar[timestep]
-        epsilon = self.predict_epsilon(z_lr, timestep)
+        if windows is None:
+            epsilon = self.predict_epsilon(z_lr, timestep)
+        else:
+            epsilon = windows.average(lambda z: self.predict_epsilon(z, timestep), z_lr)
         return (z_lr - (1 - abar) ** 0.5 * epsilon) / abar**0.5
 
     def checkpoint_gradients(self) -> None:
@@ -128,14 +133,20 @@ class Base(nn.Module):
         if isinstance(self.codec, KlCodec):
             self.codec.vae.enable_gradient_checkpointing()
 
-    def restore(self, images: Tensor, timestep: int, rng: torch.Generator | None = None) -> Tensor:
+    def restore(
+        self,
+        images: Tensor,
+        timestep: int,
+        rng: torch.Generator | None = None,
+        windows: UNetWindows | None = None,
+    ) -> Tensor:
         """Encode, one step, decode: (B, 3, H, W) in [0, 1] to the same shape, not clamped.
 
         H and W must be multiples of ``size_multiple``. With a CPU generator ``rng`` the latent is
         drawn from the codec's distribution, else it is the mode.
         """
         z_lr = self.codec.encode(images * 2 - 1, rng)
-        return (self.codec.decode(self.one_step(z_lr, timestep)) + 1) / 2
+        return (self.codec.decode(self.one_step(z_lr, timestep, windows)) + 1) / 2
 
 
 def random_base(arch: str, seed: int, device: str = "cpu") -> Base:

@@ -33,11 +33,12 @@ def open_runtime(
         SettingsError: ``openvino`` where it cannot run this model.
     """
     manifest = load_bundle(bundle)
-    possible = can_have_form(base_folder(bundle, manifest))
+    windows = manifest.upscale.window_px > 0
+    possible = can_have_form(base_folder(bundle, manifest)) and not windows
     if runtime == "openvino" and not (possible and device in ("auto", "cpu")):
         raise SettingsError(
-            "runtime openvino needs device cpu, the package openvino and a small base (Stable "
-            "Diffusion's runs on torch alone): use runtime torch"
+            "runtime openvino needs device cpu, the package openvino, a small base (Stable "
+            "Diffusion's runs on torch alone) and no upscale.window_px: use runtime torch"
         )
     if runtime == "torch" or not possible or (runtime == "auto" and not _on_cpu(device)):
         return _torch(bundle, device, precision, seed, memory_bytes)

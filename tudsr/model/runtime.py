@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from tudsr.model.adapters import load_adapter
 from tudsr.model.base import Base, load_base, load_base_folder
 from tudsr.model.codec import KlCodec
-from tudsr.profile import BaseSettings, RuntimeSettings
+from tudsr.model.unet_windows import UNetWindows
+from tudsr.profile import BaseSettings, RuntimeSettings, UpscaleSettings
 from tudsr.train.device import autocast, pick_device
 
 # Up to this many UNet parameters each stage gets a copy with its adapter merged, which runs faster;
@@ -41,6 +42,7 @@ class TorchRuntime:
         seed: see above.
         memory_bytes: what an autoencoder may hold on a CPU, see `KlCodec`; on a GPU that is most of
             what is free there.
+        upscale: what the UNet sees of a tile; None: all of it.
     """
 
     def __init__(
@@ -50,8 +52,10 @@ class TorchRuntime:
         settings: RuntimeSettings,
         seed: int | None = None,
         memory_bytes: int | None = None,
+        upscale: UpscaleSettings | None = None,
     ) -> None:
         self.settings, self.seed = settings, seed
+        self.windows = None if upscale is None else UNetWindows.of(upscale, base.codec.factor)
         self.device = pick_device(settings)
         self.size_multiple = base.size_multiple
         self.base = base.eval().requires_grad_(False)
@@ -93,7 +97,8 @@ class TorchRuntime:
         tensor = torch.from_numpy(pixels).to(self.device)
         tensor = tensor.contiguous(memory_format=torch.channels_last)
         with nullcontext() if full_precision else autocast(self.device, self.settings):
-            restored = self.base.restore(tensor, self.timesteps[stage], self._draws())
+            t = self.timesteps[stage]
+            restored = self.base.restore(tensor, t, self._draws(), self.windows)
         restored = restored.float()
         # Clamped, infinity would pass for white.
         restored = torch.where(restored.isfinite(), restored.clamp(0, 1), torch.nan)
@@ -118,14 +123,18 @@ def load_runtime(
     folder = base_folder(bundle, manifest)
     settings = RuntimeSettings.model_validate({"device": device, "precision": precision})
     adapters = {stage: bundle / f"adapter{stage}.safetensors" for stage in (1, 2)}
-    return TorchRuntime(load_base_folder(folder), adapters, settings, seed, memory_bytes)
+    base = load_base_folder(folder)
+    return TorchRuntime(base, adapters, settings, seed, memory_bytes, manifest.upscale)
 
 
 def training_runtime(
-    base: BaseSettings, adapters: dict[int, Path], settings: RuntimeSettings
+    base: BaseSettings,
+    adapters: dict[int, Path],
+    settings: RuntimeSettings,
+    upscale: UpscaleSettings | None = None,
 ) -> TorchRuntime:
     """The runtime of adapters that are not released yet, on the base of a profile."""
-    return TorchRuntime(load_base(base), adapters, settings)
+    return TorchRuntime(load_base(base), adapters, settings, upscale=upscale)
 
 
 def _codec_bytes(device: torch.device, memory_bytes: int | None) -> int | None:

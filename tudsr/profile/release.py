@@ -30,6 +30,15 @@ class UpscaleSettings(Section):
         description="tiles as small as the number of them that tile_px needs; for a base that does "
         "not mind sides other than those it was trained on",
     )
+    window_px: int = Field(
+        default=0,
+        ge=0,
+        description="side of what the UNet sees at once of a larger tile, pixels: windows whose "
+        "epsilons are averaged, while the codec sees the whole tile; 0: the whole tile",
+    )
+    window_overlap_px: int = Field(
+        default=0, ge=0, description="overlap of neighbouring windows, pixels"
+    )
     interpolation: InterpolationSettings = InterpolationSettings()
     one_pass_to: float = Field(
         default=2.0,

@@ -10,8 +10,8 @@ counts graphs in float32 (under bf16 autocast about half).
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -68,40 +68,40 @@ def estimate(step: AdversarialStep, r_px: int) -> MemoryEstimate:
     return MemoryEstimate(generator, losses, state)
 
 
-@contextmanager
-def explaining_setup_out_of_memory(stage: str) -> Generator[None]:
+def explaining_setup_out_of_memory(stage: str) -> AbstractContextManager[None]:
     """As ``explaining_out_of_memory`` while base, critic and optimizers come to be.
 
     Nothing has been computed then: there is no step to estimate from, and no picture to lower.
     """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise TrainingError(
-            f"{stage} ran out of memory before its first picture: {_reason(error)}. To need less: "
-            f"lower {stage}.lora.rank; use a smaller {stage}.critic.trunk or base.source; end what "
-            "else uses the device's memory. Checkpoints there are stay as they are"
-        ) from None
+    return _explaining(
+        lambda reason: (
+            f"{stage} ran out of memory before its first picture: {reason}. To need less: lower "
+            f"{stage}.lora.rank; use a smaller {stage}.critic.trunk or base.source; end what else "
+            "uses the device's memory. Checkpoints there are stay as they are"
+        )
+    )
+
+
+def explaining_out_of_memory(
+    stage: str, settings: StageSettings, step: AdversarialStep, r_px: int
+) -> AbstractContextManager[None]:
+    """Turn an allocator's failure into a ``TrainingError`` that says what to lower."""
+    return _explaining(
+        lambda reason: (
+            f"{stage} ran out of memory on {step.device}: {reason}. {_remedy(stage, settings)} "
+            f"By estimate, {estimate(step, r_px).told(settings.batch)}. The last checkpoint is kept"
+        )
+    )
 
 
 @contextmanager
-def explaining_out_of_memory(
-    stage: str, settings: StageSettings, step: AdversarialStep, r_px: int
-) -> Generator[None]:
-    """Turn an allocator's failure into a ``TrainingError`` that says what to lower."""
+def _explaining(told: Callable[[str], str]) -> Generator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise TrainingError(
-            f"{stage} ran out of memory on {step.device}: {_reason(error)}. "
-            f"{_remedy(stage, settings)} "
-            f"By estimate, {estimate(step, r_px).told(settings.batch)}. The last checkpoint is "
-            "kept"
-        ) from None
+        raise TrainingError(told(_reason(error))) from None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

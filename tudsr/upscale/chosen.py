@@ -37,10 +37,11 @@ def signature(
     """
     from importlib.metadata import version as installed
 
+    window = f", window {how.window_px}/{how.window_overlap_px}" if how.window_px else ""
     numbered = f"{bundle.model_name} {version or ''}".strip()
     return (
         f"tudsr {installed('tudsr')}, model {numbered} ({bundle.bundle_hash[:12]}), "
-        f"{target}, fidelity {fidelity:g}, tile {how.tile_px}/{how.overlap_px}, "
+        f"{target}, fidelity {fidelity:g}, tile {how.tile_px}/{how.overlap_px}{window}, "
         f"colour {how.colour}, {running}"
     )
 

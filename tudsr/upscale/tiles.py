@@ -1,9 +1,9 @@
 """Tiles: where they lie, and how their results are blended without a seam.
 
-Along each axis, neighbouring tiles hand over along one smooth ramp in the middle half of their
-overlap; the outer quarters, where a tile lacks context, count for nothing. A tile's window is the
-difference of the ramps at its two ends: these telescope, so they sum to 1 wherever the last tile
-was moved to, and nothing needs to be normalised.
+Tiles are spread evenly, so that neighbours overlap by as much as their number allows. Along each
+axis they hand over along one smooth ramp in the middle half of their overlap; the outer quarters,
+where a tile lacks context, count for nothing. A tile's window is the difference of the ramps at its
+two ends: these telescope, so they sum to 1 wherever tiles lie, and nothing needs to be normalised.
 """
 
 from __future__ import annotations
@@ -16,11 +16,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tudsr.errors import SettingsError
 from tudsr.profile import UpscaleSettings
 
 # Ramps are rounded to this fraction: products of two are then multiples of 2**-24, which float32
 # adds without rounding, and the weights of a pixel sum to 1 exactly.
 _STEPS = 4096
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """Where two neighbouring tiles hand over, along one axis: its centre and width in pixels."""
+
+    centre: float
+    width: float
+
+    def risen(self, x: NDArray[Any]) -> NDArray[Any]:
+        """0 to 1 with zero slope at both ends (3t² - 2t³); a step without overlap."""
+        t = np.clip((x - self.centre) / max(self.width, 1e-6) + 0.5, 0, 1)
+        return np.round(t * t * (3 - 2 * t) * _STEPS) / _STEPS
 
 
 @dataclass(frozen=True)
@@ -32,17 +46,15 @@ class Span:
         size: pixels of the picture that it covers.
         padded: pixels that the model sees; more than ``size`` where a picture is smaller than a
             tile and not a multiple of what the codec needs.
-        fade_in: centre of the ramp shared with the tile before; None at the picture's edge.
+        fade_in: the ramp shared with the tile before; None at the picture's edge.
         fade_out: the same with the tile after.
-        ramp_px: width of the ramps.
     """
 
     start: int
     size: int
     padded: int
-    fade_in: float | None
-    fade_out: float | None
-    ramp_px: float
+    fade_in: Ramp | None = None
+    fade_out: Ramp | None = None
 
     @property
     def stop(self) -> int:
@@ -53,8 +65,8 @@ class Span:
     def window(self) -> NDArray[np.float32]:
         """(size,) blend weights, 0 to 1."""
         x = np.arange(self.start, self.stop) + 0.5
-        risen = 1 if self.fade_in is None else _ramp(x - self.fade_in, self.ramp_px)
-        fallen = 0 if self.fade_out is None else _ramp(x - self.fade_out, self.ramp_px)
+        risen = 1 if self.fade_in is None else self.fade_in.risen(x)
+        fallen = 0 if self.fade_out is None else self.fade_out.risen(x)
         return np.full(self.size, risen - fallen, np.float32)
 
 
@@ -71,11 +83,33 @@ class Tile:
         return slice(self.rows.start, self.rows.stop), slice(self.columns.start, self.columns.stop)
 
 
-def plan_tiles(height: int, width: int, how: UpscaleSettings, multiple: int = 1) -> list[Tile]:
-    """Cover a picture with tiles of one size, row by row; the last row and column move inward.
+def check_tiles(how: UpscaleSettings, multiple: int) -> None:
+    """That a model which needs sides of ``multiple`` can take such tiles and windows.
 
-    A side that is not longer than a tile gets one tile of that side, padded up to ``multiple`` and
-    to the floor. Even tiles are as small as the same number of them allows: less is made twice.
+    Raises:
+        SettingsError: it cannot, or they overlap by more than half.
+    """
+    tile_px = how.tile_px
+    if tile_px % multiple:
+        nearest = max(1, round(tile_px / multiple)) * multiple
+        raise SettingsError(
+            f"tile_px is {tile_px}, the model needs a multiple of {multiple}: try {nearest}"
+        )
+    _check_overlap("overlap_px", how.overlap_px, "tile_px", tile_px)
+    if how.window_px % multiple:
+        raise SettingsError(
+            f"window_px is {how.window_px}, the model needs a multiple of {multiple}, or 0"
+        )
+    _check_overlap("window_overlap_px", how.window_overlap_px, "window_px", how.window_px)
+
+
+def plan_tiles(height: int, width: int, how: UpscaleSettings, multiple: int = 1) -> list[Tile]:
+    """Cover a picture with as few tiles of one size as it takes, row by row, spread evenly.
+
+    They start at multiples of ``multiple``, but for the last, where ``tile_px - overlap_px`` is
+    one: a codec's lattice is then the same in all. A side that is not longer than a tile gets one
+    tile of that side, padded up to ``multiple`` and to the floor. Even tiles are as small as the
+    same number of them allows: less is made twice.
 
     Args:
         height: of the picture, pixels.
@@ -104,31 +138,30 @@ def blend(canvas: Any, restored: NDArray[np.float32], tile: Tile) -> None:
     canvas[tile.area] += inner * weights
 
 
+def _check_overlap(name: str, overlap_px: int, of: str, side_px: int) -> None:
+    if overlap_px > side_px // 2:
+        raise SettingsError(
+            f"{name} is {overlap_px}, at most half of {of} ({side_px}) makes sense: "
+            f"try {side_px // 8}"
+        )
+
+
 def _spans(length: int, how: UpscaleSettings, multiple: int) -> list[Span]:
     floor_px, overlap_px = min(how.floor_px, how.tile_px), how.overlap_px
     if length <= how.tile_px:
-        padded = _raised(max(length, floor_px), multiple)
-        return [Span(0, length, padded, None, None, 0)]
+        return [Span(0, length, _raised(max(length, floor_px), multiple))]
     tile_px = how.tile_px
+    count = -(-(length - overlap_px) // (tile_px - overlap_px))
     if how.even_tiles:
-        count = -(-(length - overlap_px) // (tile_px - overlap_px))
         even = _raised(-(-(length + (count - 1) * overlap_px) // count), multiple)
         tile_px = min(tile_px, max(even, floor_px))
+    grid = multiple if (tile_px - overlap_px) % multiple == 0 else 1
     last = length - tile_px
-    starts = [*range(0, last, tile_px - overlap_px), last]
-    middles = [(a + tile_px + b) / 2 for a, b in pairwise(starts)]
-    ends = zip([None, *middles], [*middles, None], strict=True)
-    return [
-        Span(start, tile_px, tile_px, fade_in, fade_out, overlap_px / 2)
-        for start, (fade_in, fade_out) in zip(starts, ends, strict=True)
-    ]
+    starts = [*(_raised(-(-i * last // (count - 1)), grid) for i in range(count - 1)), last]
+    ramps = [Ramp((a + tile_px + b) / 2, (a + tile_px - b) / 2) for a, b in pairwise(starts)]
+    ends = zip([None, *ramps], [*ramps, None], strict=True)
+    return [Span(start, tile_px, tile_px, *ends) for start, ends in zip(starts, ends, strict=True)]
 
 
 def _raised(px: int, multiple: int) -> int:
     return -(-px // multiple) * multiple
-
-
-def _ramp(x: NDArray[Any], ramp_px: float) -> NDArray[Any]:
-    """0 to 1 around x = 0, with zero slope at both ends (3t² - 2t³); a step without overlap."""
-    t = np.clip(x / max(ramp_px, 1e-6) + 0.5, 0, 1)
-    return np.round(t * t * (3 - 2 * t) * _STEPS) / _STEPS

@@ -21,7 +21,7 @@ from tudsr.upscale.finish import Finish
 from tudsr.upscale.interpolate import enlarge_window
 from tudsr.upscale.invisible import filled
 from tudsr.upscale.target import Target
-from tudsr.upscale.tiles import Tile, blend, pad_tile, plan_tiles
+from tudsr.upscale.tiles import Tile, blend, check_tiles, pad_tile, plan_tiles
 
 Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -57,13 +57,14 @@ class Upscaler:
         folder: for temporary files; see `Canvas`.
 
     Raises:
-        SettingsError: a tile that the runtime cannot take, or an overlap that leaves no tile.
+        SettingsError: a tile or window that the runtime cannot take, or an overlap that leaves
+            nothing of it.
     """
 
     def __init__(
         self, runtime: TileRuntime, settings: UpscaleSettings, folder: Path | None = None
     ) -> None:
-        _check_settings(settings, runtime.size_multiple)
+        check_tiles(settings, runtime.size_multiple)
         self.runtime, self.settings, self.folder = runtime, settings, folder
 
     def upscale(
@@ -263,20 +264,6 @@ class _Job:
 def _sizes(height: int, width: int, passes: Sequence[Pass], goal: Target) -> list[tuple[int, int]]:
     """Sizes after each pass; the last one is the target's to the pixel."""
     return [*pass_sizes(height, width, passes)[:-1], goal.size(height, width)]
-
-
-def _check_settings(settings: UpscaleSettings, multiple: int) -> None:
-    tile_px, overlap_px = settings.tile_px, settings.overlap_px
-    if tile_px % multiple:
-        nearest = max(1, round(tile_px / multiple)) * multiple
-        raise SettingsError(
-            f"tile_px is {tile_px}, the model needs a multiple of {multiple}: try {nearest}"
-        )
-    if overlap_px > tile_px // 2:
-        raise SettingsError(
-            f"overlap_px is {overlap_px}, at most half of tile_px ({tile_px}) makes sense: "
-            f"try {tile_px // 8}"
-        )
 
 
 def _check_pixels(pixels: Windows) -> None:
