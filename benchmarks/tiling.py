@@ -75,7 +75,7 @@ def seams(kind: str, where: str, pictures: list[np.ndarray]) -> list[dict[str, o
             {
                 "way": name,
                 "seam ratio": round(sum(steps) / sum(controls), 4),
-                "worst seam ratio": round(max(np.divide(steps, controls)), 4),
+                "worst seam ratio": round(float(np.divide(steps, controls).max()), 4),
                 "shifted grid, dB": round(float(np.mean(shifts)), 2),
             }
         )
