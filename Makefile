@@ -6,6 +6,9 @@ export ZENML_ANALYTICS_OPT_IN ?= false
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export GX_ANALYTICS_ENABLED ?= false
 export BENTOML_DO_NOT_TRACK ?= True
+# Where the shell forbids bytecode, each of the many processes would compile torch and diffusers anew:
+# 20 s of a core where 7 are enough.
+unexport PYTHONDONTWRITEBYTECODE
 # The tools below find each other and the project's Python first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
