@@ -7,7 +7,8 @@ RUN case "${BASE}" in *@sha256:?????????????????????????????????????????????????
     *) echo "BASE must be NAME@sha256:DIGEST, got '${BASE}'" >&2; exit 1 ;; esac
 RUN pip install --no-cache-dir uv
 COPY constraints.txt /tmp/constraints.txt
-RUN uv pip install --system --no-cache -c /tmp/constraints.txt mlflow boto3 psycopg2-binary && \
+# Compiled here, once: nothing is written when it runs.
+RUN uv pip install --system --no-cache --compile-bytecode -c /tmp/constraints.txt mlflow boto3 psycopg2-binary && \
     groupadd --gid 1000 mlflow && useradd --uid 1000 --gid 1000 --no-create-home mlflow
 ENV HOME=/tmp PYTHONDONTWRITEBYTECODE=1 MLFLOW_DISABLE_TELEMETRY=true
 USER 1000:1000

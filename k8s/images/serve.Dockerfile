@@ -11,7 +11,8 @@ WORKDIR /app
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY tudsr tudsr
 COPY serving serving
-RUN uv pip install --system --no-cache -c constraints.txt -e '.[serve]' mlflow boto3 && \
+# Compiled here, once: nothing is written when it runs.
+RUN uv pip install --system --no-cache --compile-bytecode -c constraints.txt -e '.[serve]' mlflow boto3 && \
     python -c 'import torch, torchvision; torchvision.ops.nms'
 COPY configs configs
 RUN groupadd --gid 1000 tudsr && useradd --uid 1000 --gid 1000 --no-create-home tudsr
