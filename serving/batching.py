@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.metrics import metrics
-from serving.priority import compute_behind_answers
 from serving.scheduler import Speed
 from serving.ticket import Ticket
 from tudsr.upscale.upscaler import TileRuntime
@@ -82,7 +81,6 @@ class TileQueue:
         return restored
 
     def _work(self) -> None:
-        compute_behind_answers()
         while True:
             with self._changed:
                 while not self._waiting:

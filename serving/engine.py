@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from serving.batching import SharedRuntime, TileQueue
 from serving.metrics import metrics, size_class
 from serving.parameters import Parameters
-from serving.priority import compute_behind_answers
 from serving.refusal import Refusal
 from serving.scheduler import Scheduler, Speed
 from serving.settings import ServeSettings
@@ -230,7 +229,6 @@ class Engine:
 
     def _follow(self, found: Located) -> None:
         """Load the model, then watch for another one; a registry that is silent changes nothing."""
-        compute_behind_answers()
         while True:
             try:
                 if self._model is None or found.path != self._model.located.path:

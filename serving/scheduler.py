@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serving.metrics import metrics
-from serving.priority import compute_behind_answers
 from serving.refusal import Refusal, refusal_of
 from serving.settings import ServeSettings
 from serving.ticket import Cost, Ticket
@@ -180,7 +179,6 @@ class Scheduler:
 
     def _work(self) -> None:
         """A thread's life."""
-        compute_behind_answers()
         while True:
             with self._changed:
                 while (index := self._next()) is None:

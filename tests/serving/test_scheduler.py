@@ -1,7 +1,5 @@
 """Whose turn it is, which tiles go together, and what makes work stop."""
 
-import os
-import sys
 import threading
 import time
 
@@ -264,26 +262,3 @@ def test_a_large_tile_says_more_about_speed_than_small_ones():
     assert speed.s_per_px == pytest.approx(0.4 / 512**2, rel=0.01)
     speed.starts_anew()
     assert speed.s_per_px == guessed
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="threads have no nice values of their own")
-def test_the_model_and_what_it_starts_stand_back_behind_answers():
-    """Pictures' threads, the tiles' thread and what that starts; who asks keeps its place."""
-    niceness = lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())  # noqa: E731
-    before, seen, rig = niceness(), {}, Rig()
-
-    class Noting(FakeRuntime):
-        def restore_batch(self, images, stage, full_precision=False):
-            child = threading.Thread(target=lambda: seen.update(child=niceness()))
-            child.start()
-            child.join()
-            seen["tiles"] = niceness()
-            return super().restore_batch(images, stage, full_precision)
-
-    def work(ticket: Ticket):
-        seen["picture"] = niceness()
-        rig.tiles.restore(Noting(0.0), TILE, 1, ticket)
-
-    rig.scheduler.submit(cost(1), work, 60)[1].result(10)
-    assert seen == dict.fromkeys(("child", "tiles", "picture"), before + 5)
-    assert niceness() == before
