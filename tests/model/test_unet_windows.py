@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from tests.conftest import random_bundle, scene
-from tudsr.model.runtime import load_runtime
+from tudsr.errors import SettingsError
+from tudsr.model.opening import open_runtime
+from tudsr.model.runtime import TorchRuntime, load_runtime
 from tudsr.model.unet_windows import UNetWindows
 from tudsr.profile import UpscaleSettings
 
@@ -62,3 +64,11 @@ def test_a_bundles_runtime_gives_the_codec_the_tile_and_the_unet_windows(tmp_pat
     assert made.shape == (128, 128, 3)
     assert encoded == [(1, 3, 128, 128)]
     assert predicted == [(1, 4, 8, 8)] * 9
+
+
+def test_a_small_model_with_windows_runs_on_torch_since_its_cpu_form_has_none(tmp_path):
+    bundle = random_bundle(tmp_path, tile_px=64, window_px=32, window_overlap_px=16)
+    runtime = open_runtime(bundle, "cpu", "fp32")
+    assert isinstance(runtime, TorchRuntime) and runtime.windows == UNetWindows(8, 4)
+    with pytest.raises(SettingsError, match=r"no upscale\.window_px"):
+        open_runtime(bundle, "cpu", "fp32", "openvino")
