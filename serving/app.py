@@ -26,7 +26,7 @@ from serving.info import info_of
 from serving.intake import take
 from serving.job_runner import JobRunner
 from serving.jobs import Job
-from serving.metrics import metrics
+from serving.metrics import exposition, metrics
 from serving.parameters import Parameters
 from serving.refusal import Refusal, refusal_of
 from serving.scheduler import stopping
@@ -96,6 +96,7 @@ def make_app(service: Service) -> Starlette:
         _route("/", page),
         _route("/page/{name}", page),
         _route("/openapi.json", document),
+        _route("/metrics", figures),
         _route("/v1/info", info),
         _route("/v1/upscale", upscale, "POST"),
         _route("/v1/jobs", add_job, "POST"),
@@ -132,6 +133,12 @@ async def document(request: Request) -> Response:
     return JSONResponse(openapi.document(_service(request).settings))
 
 
+async def figures(request: Request) -> Response:
+    """What Prometheus scrapes."""
+    text, kind = await to_thread.run_sync(exposition)
+    return Response(text, media_type=kind)
+
+
 async def info(request: Request) -> Response:
     """Which model answers and what it takes."""
     engine, _ = _service(request).running
@@ -142,6 +149,7 @@ async def upscale(request: Request) -> Response:
     """A picture as the body, or as the field ``image`` of a form; the enlarged one comes back."""
     service = _service(request)
     engine, _ = service.running
+    engine.scheduler.check_room()
     with service.holding(request):
         data, asked = await take(request)
         cost = await to_thread.run_sync(engine.plan, data, asked)

@@ -133,8 +133,9 @@ def _header(scope: Scope, name: bytes) -> bytes:
 
 
 def _telling(send: Send, scope: Scope) -> Send:
-    """Count the answer; add headers that keep a browser from guessing and from asking others."""
-    route = _route_of(scope["path"])
+    """Count and time the answer; add headers that keep a browser from guessing and from asking
+    others."""
+    route, start = _route_of(scope["path"]), time.monotonic()
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -144,6 +145,9 @@ def _telling(send: Send, scope: Scope) -> Send:
             if route is not None:
                 metrics().requests.labels(route, str(message["status"])).inc()
         await send(message)
+        last = message["type"] == "http.response.body" and not message.get("more_body")
+        if last and route is not None:
+            metrics().request_seconds.labels(route).observe(time.monotonic() - start)
 
     return sending
 

@@ -1,11 +1,13 @@
-"""What Prometheus reads from ``/metrics``, beside BentoML's own figures.
+"""What Prometheus reads from ``/metrics``.
 
-BentoML collects from several processes through files, so gauges name how those are joined, and
-nothing may be registered before its environment is set: hence inside a function, once a process.
+BentoML may have set Prometheus up to collect from several processes through files, so gauges name
+how those are joined, and nothing may be registered before its environment is set: hence inside a
+function, once a process.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from functools import cache
 from pathlib import Path
@@ -26,6 +28,12 @@ class Metrics:
         live: Any = {"multiprocess_mode": "livemostrecent"}
         by_size: Any = {"labelnames": ["size"], "buckets": _SECONDS}
         self.requests = Counter("tudsr_requests_total", "Answered requests", ["route", "status"])
+        self.request_seconds = Histogram(
+            "tudsr_request_seconds",
+            "From a request's head to its answer's end",
+            ["route"],
+            buckets=_SECONDS,
+        )
         self.refusals = Counter("tudsr_refusals_total", "Refused requests", ["reason"])
         self.queue_tiles = Gauge(
             "tudsr_queue_tiles", "Tiles of accepted pictures still to be made", **live
@@ -71,6 +79,19 @@ def metrics() -> Metrics:
 @cache
 def _made() -> Metrics:
     return Metrics()
+
+
+def exposition() -> tuple[bytes, str]:
+    """All figures as Prometheus' text, and its media type."""
+    from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    metrics()
+    registry = REGISTRY
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)
+    return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
 def size_class(result_px: int) -> str:

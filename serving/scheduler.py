@@ -107,9 +107,8 @@ class Scheduler:
             Refusal: ``draining``, or ``queue_full`` with the seconds until there is room. Jobs are
                 never refused for the work before them: they can wait.
         """
-        now, own_px = time.monotonic(), max(cost.px, self.settings.small_px)
-        own_s = own_px * self.speed.s_per_px
-        due = now + own_s * (_JOB_PATIENCE if job else _PATIENCE)
+        now = time.monotonic()
+        due = self._due(now, cost.px, _JOB_PATIENCE if job else _PATIENCE)
         ticket, future = Ticket(cost, due, now + deadline_s, job), Future[Any]()
         with self._changed:
             if self.draining:
@@ -121,6 +120,17 @@ class Scheduler:
             self._changed.notify_all()
         self.show_queue()
         return ticket, future
+
+    def check_room(self) -> None:
+        """Whether even the smallest picture would wait too long: told before its body is read.
+
+        Raises:
+            Refusal: as `submit` would.
+        """
+        with self._changed:
+            if self.draining:
+                raise stopping()
+            self._check_wait(self._due(time.monotonic(), 0, _PATIENCE))
 
     def wait_s(self, due: float) -> float:
         """Seconds of work before a picture that is due then."""
@@ -166,6 +176,9 @@ class Scheduler:
 
     def _tickets(self) -> list[Ticket]:
         return [e.ticket for e in self._waiting] + list(self._running)
+
+    def _due(self, now: float, px: int, patience: int) -> float:
+        return now + patience * max(px, self.settings.small_px) * self.speed.s_per_px
 
     def _check_wait(self, due: float) -> None:
         limit, wait = self.settings.max_wait_s, self.wait_s(due)

@@ -1,8 +1,9 @@
-"""The BentoML service: ``/readyz``, ``/livez`` and ``/metrics`` are BentoML's, the rest is ours.
+"""The BentoML service: ``/readyz`` and ``/livez`` are BentoML's, the rest is ours.
 
 The picture goes in and out as plain bytes through a mounted application: no BentoML endpoint is
 declared, so none of its body formats (pickle among them) is accepted. BentoML's own limits on time
-and concurrency are off: they would answer without a code, a reason or a Retry-After.
+and concurrency are off: they would answer without a code, a reason or a Retry-After. So are its
+metrics: they keep a set of figures for every path ever asked for, each job's among them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ settings = load_settings()
 service = Service(settings)
 
 
-@bentoml.service(name="tudsr", workers=1, traffic={"timeout": _NO_LIMIT_S})
+@bentoml.service(
+    name="tudsr", workers=1, traffic={"timeout": _NO_LIMIT_S}, metrics={"enabled": False}
+)
 @bentoml.asgi_app(make_app(service))
 class Tudsr:
     """Enlarges pictures with the champion, or with the bundle that the Bento carries."""

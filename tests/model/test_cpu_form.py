@@ -45,6 +45,38 @@ def test_bf16_stays_within_a_grey_level(bundle, form):
         np.testing.assert_allclose(exact, expected, atol=1e-4)
 
 
+def test_a_tile_that_is_not_finite_on_the_way_is_seen_and_its_neighbour_kept(
+    bundle, form, monkeypatch
+):
+    """The decoder ends with a clamp, which makes 0 of NaN."""
+    ours = open_runtime(bundle, "cpu", "fp32")
+    run = ours._run
+
+    def broken(graph, precision, *inputs):
+        made = run(graph, precision, *inputs)
+        if graph == "stage1":
+            made[1, 0, 3, 3] = np.nan
+        return made
+
+    whole = ours.restore_batch(tiles(32, 32, 2), 1)
+    monkeypatch.setattr(ours, "_run", broken)
+    kept, spoilt = ours.restore_batch(tiles(32, 32, 2), 1)
+    assert np.array_equal(kept, whole[0]) and np.isnan(spoilt).all()
+
+
+def test_what_was_compiled_for_one_precision_is_not_taken_for_another(
+    bundle, tmp_path, monkeypatch
+):
+    """OpenVINO made NaN of attention so, on AMX."""
+    monkeypatch.setenv("TUDSR_FORMS", str(tmp_path / "forms"))
+    fp32, bf16 = (open_runtime(bundle, "cpu", p) for p in ("fp32", "bf16"))
+    made = [r.restore(*tiles(96, 96), 1) for r in (fp32, bf16, fp32)]
+    np.testing.assert_allclose(made[1], made[0], atol=GREY_LEVEL)
+    assert np.array_equal(made[0], made[2])
+    forms = [f for f in (tmp_path / "forms").glob("*/compiled/*/*.blob") if f.parent.name == "bf16"]
+    assert len(forms) == 1, "the stage; the codec is fp32"
+
+
 def test_a_batch_is_its_tiles_one_by_one(bundle, form):
     ours = open_runtime(bundle, "cpu", "fp32")
     together = ours.restore_batch(tiles(64, 96, 3), 1)

@@ -44,12 +44,18 @@ class CpuRuntime:
     def restore_batch(
         self, images: Sequence[Floats], stage: int, full_precision: bool = False
     ) -> list[Floats]:
-        """Several (H, W, 3) of one shape at once; ``full_precision`` asks for fp32."""
+        """Several (H, W, 3) of one shape at once; ``full_precision`` asks for fp32.
+
+        A tile of which anything is not finite on the way is NaN throughout.
+        """
         pictures = np.stack(images)
         precision = "fp32" if full_precision else self.precision
         latents = self._run("encode", "fp32", pictures)
         correction = self._run(f"stage{stage}", precision, latents)
-        return list(self._run("decode", "fp32", pictures, correction))
+        restored = self._run("decode", "fp32", pictures, correction)
+        # The decoder's clamp would make black of it, and nobody would know.
+        restored[~np.isfinite(correction).all(axis=(1, 2, 3))] = np.nan
+        return list(restored)
 
     def _run(self, graph: str, precision: str, *inputs: Floats) -> Floats:
         return self._graph(graph, precision)(list(inputs), share_inputs=True)[0]
@@ -59,8 +65,10 @@ class CpuRuntime:
             "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
             "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
             "PERFORMANCE_HINT": "LATENCY",
-            # Compiled kernels; a file that does not fit this machine or version is passed over.
-            "CACHE_DIR": str(self._folder / "compiled"),
+            # What was compiled; a file that does not fit this machine or version is passed over.
+            # OpenVINO 2026.4 takes one made for another precision, too, and attention then gives
+            # NaN on AMX (docs/log.md): so each precision has a folder of its own.
+            "CACHE_DIR": str(self._folder / "compiled" / precision),
         }
         return _core().compile_model(str(self._folder / f"{graph}.xml"), "CPU", hints)
 
