@@ -1,5 +1,6 @@
 """The endpoint: picture in, picture out, and a code and a sentence for everything else."""
 
+import asyncio
 import io
 import threading
 import time
@@ -210,14 +211,33 @@ def test_a_full_queue_answers_429_with_the_time_to_wait(inside, slow, monkeypatc
         thread.start()
     until(lambda: len(answers) + len(inside.engine.scheduler._tickets()) == 12)
     refused = list(answers)
+    early = asyncio.run(_without_a_body(inside))
     slow.gate.set()
     for thread in threads:
         thread.join()
     assert 0 < len(refused) < 12
+    assert early == 429, "refused by its head alone"
     for answer in refused:
         assert error_of(answer) == (429, "queue_full")
         assert 1 <= int(answer.headers["Retry-After"]) <= 40
     assert sum(a.status_code == 200 for a in answers) == 12 - len(refused)
+
+
+async def _without_a_body(inside) -> int:
+    """The status of a request whose body must not be asked for."""
+    statuses: list[int] = []
+
+    async def receive():
+        raise AssertionError("the body was read")
+
+    async def send(message):
+        statuses.append(message.get("status", 0))
+
+    headers = [(b"content-type", b"image/png"), (b"content-length", b"100000")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/upscale", "headers": headers}
+    scope |= {"query_string": b"", "raw_path": b"/v1/upscale", "server": ("here", 80)}
+    await inside.client.app(scope, receive, send)
+    return statuses[0]
 
 
 def test_with_tokens_only_their_bearers_get_in(bundle, tmp_path):
