@@ -51,6 +51,12 @@ class Darkens:
     """A step of a millisecond that stands in for a model."""
 
     size_multiple = 16
+    side_by_side = 1
+
+    @property
+    def beside(self) -> Darkens:
+        """Itself."""
+        return self
 
     def restore(self, image: Floats, stage: int, full_precision: bool = False) -> Floats:
         """(H, W, 3) to the same shape."""

@@ -27,6 +27,12 @@ class Idle:
     """A model that changes nothing."""
 
     size_multiple = 16
+    side_by_side = 1
+
+    @property
+    def beside(self) -> Idle:
+        """Itself."""
+        return self
 
     def restore(self, image: np.ndarray, stage: int, full_precision: bool = False) -> np.ndarray:
         """The same."""

@@ -31,7 +31,7 @@ from tudsr.profile import UpscaleSettings
 from tudsr.release.bundle import BundleManifest, load_bundle
 from tudsr.release.locate import Located, locate
 from tudsr.upscale.chosen import signature
-from tudsr.upscale.memory import beside_bands, check_result, fitted, smaller_tile
+from tudsr.upscale.memory import beside_bands, check_result, fitted, smaller_tile, tiles_at_once
 from tudsr.upscale.upscaler import TileRuntime, Upscaler
 
 MEDIA_TYPES = {
@@ -249,9 +249,14 @@ class Engine:
 
         manifest = load_bundle(found.path, verify=False)  # the runtime checks every file
         budget = self.settings.memory_bytes
-        runtime = open_runtime(found.path, self.settings.device, memory_bytes=beside_bands(budget))
+        used = fitted(manifest.upscale, budget, manifest.arch)
+        runtime = open_runtime(
+            found.path,
+            self.settings.device,
+            memory_bytes=beside_bands(budget),
+            side_by_side=tiles_at_once(budget, used.tile_px, manifest.arch),
+        )
         model, old = Model(found, manifest, runtime), self._model
-        used = self._settings(model, Parameters())
         if (sentence := smaller_tile(manifest.upscale, used, budget)) is not None:
             _LOG.warning("%s", sentence)
         self._warm_up(model)
@@ -261,20 +266,22 @@ class Engine:
         metrics().uses(model.version, manifest.bundle_hash, now=True)
 
     def _warm_up(self, model: Model) -> None:
-        """A grey picture through both stages: compiles, allocates, and shows that it works.
+        """Grey through both stages: compiles, allocates, and shows that it works.
 
-        Its result is a whole tile: what a small one takes says little about those that come.
+        A whole tile: what a small one takes says little about those that come. Then a picture of
+        that size, to measure by.
         """
         how, multiple = self._settings(model, Parameters()), model.runtime.size_multiple
+        grey = np.full((how.tile_px, how.tile_px, 3), 0.5, np.float32)
+        for runtime in (model.runtime.beside, model.runtime):
+            for stage in (1, 2):
+                runtime.restore(grey, stage)
         side = max(1, how.tile_px // _WARM_UP_SCALE)
         cost = cost_of((side, side), _WARM_UP_SCALE, how, multiple)
-        now = time.monotonic()
-        ticket = Ticket(cost, now, now + 600)
-        grey = Picture(np.full((side, side, 3), 0.5, np.float32))
-        for _ in range(2):  # the first run compiles: its time says nothing about the next ones
-            self.speed.starts_anew()
-            for _rows in self._rows(model, grey, Parameters(), ticket):
-                pass
+        ticket = Ticket(cost, (now := time.monotonic()), now + 600)
+        self.speed.starts_anew()
+        for _rows in self._rows(model, Picture(grey[:side, :side]), Parameters(), ticket):
+            pass
 
 
 def _batch_px(device: str) -> int:

@@ -12,6 +12,11 @@ class FakeRuntime:
     """Gives tiles back as they are; notes batches; can be slow, or held until a gate opens."""
 
     size_multiple = 8
+    side_by_side = 1
+
+    @property
+    def beside(self):
+        return self
 
     def __init__(self, seconds: float = 0.0):
         self.seconds, self.gate, self.batches = seconds, threading.Event(), []

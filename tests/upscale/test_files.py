@@ -25,6 +25,7 @@ SETTINGS = UpscaleSettings(tile_px=64, overlap_px=16)
 
 class Same:
     size_multiple = 16
+    side_by_side = 1
 
     def restore(self, image, stage, full_precision=False):
         return image

@@ -22,6 +22,7 @@ class Same:
     """Gives tiles back as they are, and notes what it saw."""
 
     size_multiple = 16
+    side_by_side = 1
 
     def __init__(self):
         self.seen = []

@@ -6,6 +6,7 @@ import math
 import shutil
 import tempfile
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ class Canvas:
     """(H, W, C), zero at first; ``canvas[rows]`` and ``canvas[rows, columns]`` are copies.
 
     A large one lies in a temporary file without a name, so that a killed process leaves nothing
-    behind. Used like an array by whoever reads or writes windows of it.
+    behind. Used like an array by whoever reads or writes windows of it; several threads may, of
+    different windows.
 
     Args:
         height: pixels.
@@ -53,6 +55,7 @@ class Canvas:
         self._row_bytes = width * self._px_bytes
         self._array: NDArray[Any] | None = None
         self._file: Any = None
+        self._lock = Lock()  # of the place in the file
         if height * self._row_bytes <= IN_MEMORY_BYTES:
             self._array = np.zeros(self.shape, self.dtype)
             return
@@ -72,8 +75,9 @@ class Canvas:
         size = rows.stop - rows.start, columns.stop - columns.start
         out = np.empty((*size, self.shape[2]), self.dtype)
         for at, part in self._segments(rows, columns, out):
-            self._file.seek(at)
-            self._file.readinto(part)
+            with self._lock:
+                self._file.seek(at)
+                self._file.readinto(part)
         return out
 
     def __setitem__(self, area: slice | Area, values: NDArray[Any]) -> None:
@@ -84,9 +88,10 @@ class Canvas:
         block = np.ascontiguousarray(values, self.dtype)
         try:
             for at, part in self._segments(rows, columns, block):
-                self._file.seek(at)
-                while len(part):
-                    part = part[self._file.write(part) :]
+                with self._lock:
+                    self._file.seek(at)
+                    while len(part):
+                        part = part[self._file.write(part) :]
         except OSError as error:
             raise self._full(error.strerror or error) from None
 

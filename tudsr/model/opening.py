@@ -8,6 +8,7 @@ from pathlib import Path
 from tudsr.errors import SettingsError
 from tudsr.model.cpu_form import can_have_form, form_folder
 from tudsr.release.bundle import base_folder, load_bundle
+from tudsr.upscale.side_by_side import MOST_SIDE_BY_SIDE
 from tudsr.upscale.upscaler import TileRuntime
 
 _log = logging.getLogger("tudsr")
@@ -20,13 +21,14 @@ def open_runtime(
     runtime: str = "auto",
     seed: int | None = None,
     memory_bytes: int | None = None,
+    side_by_side: int = MOST_SIDE_BY_SIDE,
 ) -> TileRuntime:
     """The runtime of a released bundle; every hash is checked.
 
     On a CPU that is OpenVINO, without torch, for the bundles that have such a form; it is made the
     first time and kept (``tudsr.model.cpu_form``). Else, and for ``runtime="torch"``, it is torch.
     ``seed`` and ``memory_bytes`` are torch's alone: a codec of ours has nothing to draw and takes
-    next to nothing.
+    next to nothing. ``side_by_side`` is OpenVINO's: at most so many tiles are in the model at once.
 
     Raises:
         ModelError: a bundle or form that is missing or damaged.
@@ -56,7 +58,7 @@ def open_runtime(
             return _torch(bundle, device, precision, seed, memory_bytes)
     from tudsr.model.cpu_runtime import CpuRuntime
 
-    return CpuRuntime(folder, manifest, precision)
+    return CpuRuntime(folder, manifest, precision, side_by_side)
 
 
 def _torch(

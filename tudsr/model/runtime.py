@@ -32,6 +32,7 @@ class TorchRuntime:
 
     Attributes:
         size_multiple: sides of a tile must be multiples of this many pixels.
+        side_by_side: 1: a tile has all of the device.
         seed: each tile's latent is drawn from the codec's distribution with it, as in training;
             None takes the mode. A codec without a distribution draws nothing.
 
@@ -44,6 +45,8 @@ class TorchRuntime:
             what is free there.
         upscale: what the UNet sees of a tile; None: all of it.
     """
+
+    side_by_side = 1
 
     def __init__(
         self,
@@ -72,6 +75,11 @@ class TorchRuntime:
         self.base.to(self.device)
         if isinstance(self.base.codec, KlCodec):
             self.base.codec.memory_bytes = _codec_bytes(self.device, memory_bytes)
+
+    @property
+    def beside(self) -> TorchRuntime:
+        """Itself."""
+        return self
 
     def restore(
         self, image: NDArray[np.float32], stage: int, full_precision: bool = False

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from tudsr.cores import usable_cores
 from tudsr.errors import SettingsError
 from tudsr.profile import RuntimeSettings
 
@@ -68,8 +69,7 @@ def data_workers(settings: RuntimeSettings, device: torch.device) -> int:
         return settings.data_workers
     if device.type == "cpu":
         return 1
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    own = cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    own = usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(1, min(_MAX_WORKERS, own - 1))
 
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tudsr.errors import SettingsError
-from tudsr.upscale.memory import beside_bands, default_budget, fitted, smaller_tile
+from tudsr.upscale.memory import beside_bands, default_budget, fitted, smaller_tile, tiles_at_once
 from tudsr.upscale.target import Target
 
 if TYPE_CHECKING:
@@ -148,6 +148,12 @@ class ChosenModel:
         how = self._settings
         memory_bytes = beside_bands(self.memory_bytes)
         runtime = open_runtime(
-            self._located.path, self.device, self.precision, self.runtime, self.seed, memory_bytes
+            self._located.path,
+            self.device,
+            self.precision,
+            self.runtime,
+            self.seed,
+            memory_bytes,
+            tiles_at_once(self.memory_bytes, how.tile_px, self._bundle.arch),
         )
         return Upscaler(runtime, how)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 
 import numpy as np
@@ -80,7 +81,7 @@ class Finish:
         self._q = Canvas(height, width, folder) if self._reduces else None
         self._moments = np.zeros((2, 2, 3))  # of result and enlarged input; sums and squares
         self._gain, self._shift = np.ones(3, np.float32), np.zeros(3, np.float32)
-        self._settled = False
+        self._settled, self._settling = False, Lock()
 
     @property
     def is_needed(self) -> bool:
@@ -100,9 +101,13 @@ class Finish:
                 ]
 
     def apply(self, rows: slice, band: Floats) -> Floats:
-        """The corrected rows, (k, W, 3), not clipped; once all rows have been looked at."""
-        if not self._settled:
-            self._settle()
+        """The corrected rows, (k, W, 3), not clipped; once all rows have been looked at.
+
+        Any thread may ask.
+        """
+        with self._settling:
+            if not self._settled:
+                self._settle()
         if self._q is None:
             return band * self._gain + self._shift
         fixed = band * self._gain

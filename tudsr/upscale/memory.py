@@ -2,7 +2,7 @@
 
 Bands and canvases (`tudsr.images.canvas`) do not grow with the picture. Beside them one of three is
 held at a time: the input while it is decoded, in the formats that cannot be decoded in parts
-(`tudsr.images.decode.held_bytes`); a tile in the model; the result while it is encoded, in the
+(`tudsr.images.decode.held_bytes`); tiles in the model; the result while it is encoded, in the
 formats whose encoder wants it whole.
 """
 
@@ -61,9 +61,19 @@ def fitting_tile(budget_bytes: int, tile_px: int, arch: str) -> int:
         tile_px: the wanted side.
         arch: of the base; one that is not known counts as SD2.1's.
     """
-    bytes_per_px = _TILE_BYTES_PER_PX.get(arch, _TILE_BYTES_PER_PX["sd21"])
-    side = isqrt(beside_bands(budget_bytes) // bytes_per_px)
+    side = isqrt(beside_bands(budget_bytes) // _tile_bytes_per_px(arch))
     return min(tile_px, max(_LEAST_TILE_PX, side // _LEAST_TILE_PX * _LEAST_TILE_PX))
+
+
+def tiles_at_once(budget_bytes: int, tile_px: int, arch: str) -> int:
+    """How many tiles of this side fit at once, 1 at least.
+
+    Args:
+        budget_bytes: for everything.
+        tile_px: the side.
+        arch: as for `fitting_tile`.
+    """
+    return max(1, beside_bands(budget_bytes) // (_tile_bytes_per_px(arch) * tile_px**2))
 
 
 def fitted(how: UpscaleSettings, budget_bytes: int, arch: str) -> UpscaleSettings:
@@ -100,3 +110,7 @@ def check_result(budget_bytes: int, output_px: int, fmt: str) -> None:
             f"limit of {beside_bands(budget_bytes) / 2**20:,.0f}: write PNG or TIFF, which need no "
             "more for a larger result, or raise the limit (--memory, TUDSR_SERVE_MEMORY)",
         )
+
+
+def _tile_bytes_per_px(arch: str) -> int:
+    return _TILE_BYTES_PER_PX.get(arch, _TILE_BYTES_PER_PX["sd21"])

@@ -20,6 +20,7 @@ from tudsr.upscale.cascade import Pass, given_passes, pass_sizes, split_scale
 from tudsr.upscale.finish import Finish
 from tudsr.upscale.interpolate import enlarge_window
 from tudsr.upscale.invisible import filled
+from tudsr.upscale.side_by_side import in_order
 from tudsr.upscale.target import Target
 from tudsr.upscale.tiles import Tile, blend, check_tiles, pad_tile, plan_tiles
 
@@ -30,9 +31,22 @@ Stages = Sequence[tuple[float, int]]
 
 
 class TileRuntime(Protocol):
-    """What restores one tile: torch, or an exported graph that needs no torch."""
+    """What restores one tile: torch, or an exported graph that needs no torch.
+
+    Attributes:
+        size_multiple: sides of a tile must be multiples of this many pixels.
+        side_by_side: how many threads may restore with `beside` at once; 1 where that gains
+            nothing.
+    """
 
     size_multiple: int
+    side_by_side: int
+
+    @property
+    def beside(self) -> TileRuntime:
+        """The same model for tiles that others are restored beside: each with a share of the
+        processor. Results are those of the runtime itself to rounding."""
+        ...
 
     def restore(self, image: Floats, stage: int, full_precision: bool = False) -> Floats:
         """(H, W, 3) in [0, 1] to the same shape; H and W multiples of ``size_multiple``.
@@ -191,15 +205,18 @@ class Upscaler:
 
     def _rows(self, job: _Job) -> Generator[tuple[slice, Floats]]:
         """All passes, then the finished rows of the result in [0, 1]."""
+
+        def finished(rows: slice) -> tuple[slice, Floats]:
+            band = finish.apply(rows, made[rows])
+            return rows, np.clip(band, 0, 1, out=band)
+
         made, size = self._cascade(job), job.sizes[-1]
         finish = Finish(job.pixels, size, self.settings.colour, job.fidelity, self.folder)
         with closing(made), closing(finish):
             if finish.is_needed:
                 for rows in bands(*size):
                     finish.look(rows, made[rows])
-            for rows in bands(*size):
-                band = finish.apply(rows, made[rows])
-                yield rows, np.clip(band, 0, 1, out=band)
+            yield from in_order(finished, bands(*size), self.runtime.side_by_side)
 
     def _cascade(self, job: _Job) -> Canvas:
         """One stage over all tiles, then the next, so that an adapter is switched once."""
@@ -208,8 +225,7 @@ class Upscaler:
         for step, size, plan in zip(job.passes, job.sizes, job.plans, strict=True):
             made = Canvas(*size, self.folder)
             try:
-                for tile in plan:
-                    self._make(tile, current, made, step, job)
+                self._fill(made, current, step, plan, job)
             except BaseException:
                 made.close()
                 raise
@@ -221,25 +237,34 @@ class Upscaler:
             raise SettingsError("no stages: give at least one")
         return canvas
 
-    def _make(self, tile: Tile, image: Windows, made: Canvas, step: Pass, job: _Job) -> None:
-        """Enlarge, restore and blend one tile."""
+    def _fill(
+        self, made: Canvas, image: Windows, step: Pass, plan: Sequence[Tile], job: _Job
+    ) -> None:
+        """Enlarge, restore and blend every tile of a pass; several are in the model at once."""
+        count = min(self.runtime.side_by_side, len(plan))
+        runtime = self.runtime if count == 1 else self.runtime.beside
+
+        def restored(padded: Floats) -> tuple[Floats, bool]:
+            return _restored(runtime, padded, step.stage)
+
+        # Canvases are read and written on this thread alone, and blended in the plan's order, so
+        # that a result's bytes do not depend on which tile was done first.
+        enlarged = (self._enlarged(tile, image, made.size, step) for tile in plan)
+        with closing(in_order(restored, enlarged, count)) as tiles:
+            for tile, (pixels, again) in zip(plan, tiles, strict=True):
+                if again and job.note is not None:
+                    job.note(
+                        f"a tile of stage {step.stage} was not finite and was made again in fp32"
+                    )
+                blend(made, pixels, tile)
+                job.step()
+
+    def _enlarged(self, tile: Tile, image: Windows, size: tuple[int, int], step: Pass) -> Floats:
+        """What the model sees of a tile."""
         method = step.interpolation(self.settings.interpolation)
         # Bicubic overshoots at edges; training clips it too.
-        part = enlarge_window(image, made.size, tile.area, method)
-        padded = pad_tile(np.clip(part, 0, 1, out=part), tile)
-        blend(made, self._restored(padded, step.stage, job), tile)
-        job.step()
-
-    def _restored(self, padded: Floats, stage: int, job: _Job) -> Floats:
-        """Half precision may overflow where single does not: one more try, and whoever asked
-        learns of it."""
-        restored = self.runtime.restore(padded, stage)
-        if not np.isfinite(restored).all():
-            restored = self.runtime.restore(padded, stage, full_precision=True)
-            if job.note is not None:
-                job.note(f"a tile of stage {stage} was not finite and was made again in fp32")
-        _check_restored(restored, padded, stage)
-        return restored
+        part = enlarge_window(image, size, tile.area, method)
+        return pad_tile(np.clip(part, 0, 1, out=part), tile)
 
 
 @dataclass
@@ -273,6 +298,19 @@ def _check_pixels(pixels: Windows) -> None:
         )
     if not all(np.isfinite(pixels[rows]).all() for rows in bands(pixels.shape[0], pixels.shape[1])):
         raise ImageError("unsupported_mode", "the picture has values that are not finite")
+
+
+def _restored(runtime: TileRuntime, padded: Floats, stage: int) -> tuple[Floats, bool]:
+    """A tile through a stage, and whether it took two tries.
+
+    Half precision may overflow where single does not.
+    """
+    restored = runtime.restore(padded, stage)
+    again = not np.isfinite(restored).all()
+    if again:
+        restored = runtime.restore(padded, stage, full_precision=True)
+    _check_restored(restored, padded, stage)
+    return restored, again
 
 
 def _check_restored(restored: Floats, given: Floats, stage: int) -> None:
