@@ -88,7 +88,7 @@ def test_it_is_ready_only_when_the_warm_up_has_run(bundle, tmp_path):
     assert (early[0], json.loads(early[2])["error"]["code"]) == (503, "model_unavailable")
     assert early[1]["Retry-After"] == "5"
     for stage in (1, 2):
-        assert f'tudsr_tiles_total{{stage="{stage}"}} 2.0' in told, "each tile, twice"
+        assert f'tudsr_tiles_total{{stage="{stage}"}} 1.0' in told, "a picture through both"
 
 
 def _answers(server) -> bool:
