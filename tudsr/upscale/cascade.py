@@ -11,10 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tudsr.errors import SettingsError
-from tudsr.profile import InterpolationSettings
+
+if TYPE_CHECKING:
+    from tudsr.profile import InterpolationSettings
 
 MIN_SCALE, MAX_SCALE = 1.5, 16.0
 ONE_PASS_TO = 2.0  # the paper's
