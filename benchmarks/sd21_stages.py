@@ -27,10 +27,10 @@ from benchmarks.live_memory import device_peak_mib
 from benchmarks.looped_chunk import random_vit
 from benchmarks.machine import machine_name
 from tudsr.images.atomic import write_json, write_text
+from tudsr.machine import keep_freed_memory
 from tudsr.model.adapters import activate, add_adapter
 from tudsr.model.base import Base, random_base
 from tudsr.profile import PROJECT_ROOT, Profile, load_profile
-from tudsr.train.device import keep_freed_memory
 from tudsr.train.stages import STAGE1, STAGE2, StageOne, StageTwo
 
 RESULTS = PROJECT_ROOT / "benchmarks" / "results"

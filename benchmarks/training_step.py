@@ -24,11 +24,12 @@ from benchmarks.machine import machine_name
 from benchmarks.plain_loop import PlainStep
 from tudsr.data.photos import list_photographs
 from tudsr.images.atomic import write_json, write_text
+from tudsr.machine import keep_freed_memory
 from tudsr.model.adapters import activate, add_adapter
 from tudsr.model.base import Base, load_base
 from tudsr.profile import PROJECT_ROOT, Profile, load_profile
 from tudsr.train.adversarial import AdversarialStep
-from tudsr.train.device import keep_freed_memory, pick_device
+from tudsr.train.device import pick_device
 from tudsr.train.pairs import TrainingPairs
 
 RESULTS = PROJECT_ROOT / "benchmarks" / "results"

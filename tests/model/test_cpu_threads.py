@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import scene
-from tudsr.cores import usable_cores
+from tudsr.machine import usable_cores
 from tudsr.model.cpu_export import make_form
 from tudsr.model.opening import open_runtime
 

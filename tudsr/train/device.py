@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from tudsr.cores import usable_cores
 from tudsr.errors import SettingsError
+from tudsr.machine import usable_cores
 from tudsr.profile import RuntimeSettings
 
 _MAX_WORKERS = 8
@@ -81,19 +79,3 @@ def _cpu_has_bf16(device: torch.device) -> bool:
     if device.type != "cpu":
         return False
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()  # pyright: ignore
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to reuse large freed blocks instead of handing them back to the kernel.
-
-    Training frees and takes the same tens of megabytes thousands of times; the page faults cost a
-    third of the perceptual losses' time (docs/log.md). Elsewhere than on Linux nothing is done.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-    except OSError:  # another C library, such as musl
-        return
-    for parameter in (-3, -1):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
-        libc.mallopt(parameter, 2**31 - 1)

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from tudsr.errors import Interrupted, SettingsError, TrainingError
 from tudsr.images.atomic import remove_leftovers
+from tudsr.machine import keep_freed_memory
 from tudsr.train.checkpoint import (
     Checkpoint,
     Inputs,
@@ -30,7 +31,6 @@ from tudsr.train.checkpoint import (
     other_trainings,
     save_checkpoint,
 )
-from tudsr.train.device import keep_freed_memory
 from tudsr.train.meter import FiniteCheck, Meter
 from tudsr.train.ranks import any_rank, from_rank_0, rank, ranks, sum_values, wait_for_all
 from tudsr.train.record import FileRecorder, Recorder, read_metrics
