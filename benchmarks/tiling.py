@@ -39,6 +39,8 @@ FORMATS = ("png", "tif", "jpg")
 SEAM_GOAL, SHIFT_GOAL_DB, MEMORY_GOAL = 1.02, 45.0, 1.05
 _CHILD = """
 import sys
+from tudsr.machine import share_one_heap
+share_one_heap()  # as the command
 from pathlib import Path
 from benchmarks.tiling_peers import chosen_of
 from tudsr.upscale.files import Job, upscale_one

@@ -29,7 +29,8 @@ def share_one_heap() -> None:
     """Tell glibc not to give threads that come a heap of their own, each with gaps of its own.
 
     Threads that enlarge tiles take and free megabytes: a large picture then held 8 % more than a
-    small one (docs/log.md). Elsewhere than on Linux nothing is done.
+    small one (docs/log.md). For the start of a program: heaps that are there stay. Elsewhere than
+    on Linux nothing is done.
     """
     _mallopt(_ARENA_MAX, 1)
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tudsr.machine import share_one_heap, usable_cores
+from tudsr.machine import usable_cores
 from tudsr.model.cpu_form import load_form, quiet_openvino
 from tudsr.release.bundle import BundleManifest
 from tudsr.upscale.side_by_side import MOST_SIDE_BY_SIDE
@@ -56,7 +56,6 @@ class CpuRuntime:
         self.side_by_side = max(1, min(side_by_side, usable_cores()))
         self._graphs = self._shared = _Graphs(folder, streams=1)
         if self.side_by_side > 1:
-            share_one_heap()
             self._shared = _Graphs(folder, streams=self.side_by_side)
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from tudsr.machine import share_one_heap
 from tudsr.upscale.chosen import ChosenModel
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def upscale(
     In a folder, sub-folders are kept, finished pictures are skipped, and broken ones are listed at
     the end, with exit code 1. Ctrl-C stops within a second; the same command goes on.
     """
+    share_one_heap()
     from tudsr.upscale.files import FolderRun, plan_jobs
     from tudsr.upscale.memory import default_budget
     from tudsr.upscale.target import Target
