@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from tests.conftest import scene
 from tudsr.machine import usable_cores
+from tudsr.model import cpu_runtime
 from tudsr.model.cpu_export import make_form
 from tudsr.model.opening import open_runtime
 
@@ -39,6 +41,17 @@ def test_one_at_a_time_is_the_runtime_itself(bundle, form):
     ours = open_runtime(bundle, "cpu", "fp32", side_by_side=1)
     assert ours.side_by_side == 1
     np.testing.assert_array_equal(ours.beside.restore(TILES[0], 1), ours.restore(TILES[0], 1))
+
+
+def test_a_first_run_keeps_nobody_waiting_whose_graph_has_run(bundle, form):
+    """Such as an endpoint's pictures while the next champion is compiled."""
+    ours, got = open_runtime(bundle, "cpu", "fp32"), []
+    ours.restore(TILES[0], 1)
+    with cpu_runtime._FIRST:
+        asked = threading.Thread(target=lambda: got.append(ours.restore(TILES[1], 1)), daemon=True)
+        asked.start()
+        asked.join(60)
+    assert len(got) == 1
 
 
 _FIRST_RUNS = """

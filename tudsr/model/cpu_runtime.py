@@ -105,11 +105,14 @@ class _Graphs:
     def run(self, graph: str, precision: str, inputs: list[Floats]) -> Floats:
         """The one output of a graph; any number of threads may ask, ``streams`` are served."""
         key = graph, precision
-        with _FIRST:
-            if key not in self._compiled:
-                self._compiled[key] = self._compile(graph, precision)
-                self._free[key] = [self._compiled[key].create_infer_request()]
-                return self._infer(key, inputs)
+        if key not in self._free:
+            with _FIRST:
+                if key not in self._free:
+                    self._compiled[key] = self._compile(graph, precision)
+                    request = self._compiled[key].create_infer_request()
+                    made = request.infer(inputs, share_inputs=True)[0]
+                    self._free[key] = [request]
+                    return made
         return self._infer(key, inputs)
 
     def _infer(self, key: tuple[str, str], inputs: list[Floats]) -> Floats:
