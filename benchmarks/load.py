@@ -1,8 +1,8 @@
 """Open-loop load: requests leave at their times whether or not earlier ones were answered.
 
 A closed loop would send less as the service slows down and so hide the waiting; here latency counts
-from the moment at which a request was meant to leave. The load comes from the machine that serves:
-aiohttp takes less of it than other clients.
+from the moment at which a request was meant to leave. The load comes from the machine that serves,
+so what it takes is missing there.
 """
 
 from __future__ import annotations

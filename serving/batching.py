@@ -112,8 +112,8 @@ class TileQueue:
     def _compute(self, batch: list[_Request], alone: bool) -> None:
         """A batch that is alone has the whole processor."""
         first, px = batch[0], 0
-        runtime = first.runtime if alone else first.runtime.beside
         try:
+            runtime = first.runtime if alone else first.runtime.beside
             images = [request.image for request in batch]
             restored = runtime.restore_batch(images, first.stage, first.full_precision)
         except Exception as error:  # each picture gets it; the thread lives on

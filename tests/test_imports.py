@@ -75,7 +75,7 @@ def test_help_is_fast_and_light():
 
 
 def test_help_needs_no_settings_and_no_arrays():
-    """A third of its half second was theirs."""
+    """A quarter of its time was theirs."""
     loaded = "[m for m in ('pydantic', 'numpy', 'PIL') if m in sys.modules]"
     told = f"import sys, tudsr.cli; print({loaded})"
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)

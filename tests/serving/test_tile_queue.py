@@ -23,7 +23,6 @@ class Two(FakeRuntime):
         super().__init__(seconds)
         self.inside, self.most, self.used = 0, 0, []
         self._lock = threading.Lock()
-        self._shared = False
 
     @property
     def beside(self):

@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-# More tiles at once than this gain little that more cores for each would not.
+# Chosen, not measured: only two cores were at hand. It bounds what tiles hold on large machines.
 MOST_SIDE_BY_SIDE = 4
 
 
