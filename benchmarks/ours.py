@@ -20,7 +20,8 @@ from tudsr.provenance import code_fingerprint
 from tudsr.release.bundle import load_bundle
 from tudsr.release.locate import locate_model
 from tudsr.upscale.cascade import split_scale
-from tudsr.upscale.upscaler import Stages, TileRuntime, Upscaler
+from tudsr.upscale.runtime import TileRuntime
+from tudsr.upscale.upscaler import Stages, Upscaler
 
 Pixels = np.ndarray[Any, np.dtype[np.float32]]
 BASE = "base"

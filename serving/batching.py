@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from serving.metrics import metrics
 from serving.scheduler import Speed
 from serving.ticket import Ticket
+from tudsr.upscale.runtime import TileRuntime
 from tudsr.upscale.side_by_side import MOST_SIDE_BY_SIDE
-from tudsr.upscale.upscaler import TileRuntime
 
 Tile = NDArray[np.float32]
 

@@ -32,7 +32,8 @@ from tudsr.release.bundle import BundleManifest, load_bundle
 from tudsr.release.locate import Located, locate
 from tudsr.upscale.chosen import signature
 from tudsr.upscale.memory import beside_bands, check_result, fitted, smaller_tile, tiles_at_once
-from tudsr.upscale.upscaler import TileRuntime, Upscaler
+from tudsr.upscale.runtime import TileRuntime
+from tudsr.upscale.upscaler import Upscaler
 
 MEDIA_TYPES = {
     "PNG": "image/png",

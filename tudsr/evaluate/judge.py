@@ -27,8 +27,9 @@ from tudsr.provenance import code_fingerprint, file_sha256
 from tudsr.release.bundle import load_bundle
 from tudsr.release.gate import Verdict, decide
 from tudsr.upscale.cascade import pass_sizes, split_scale
+from tudsr.upscale.runtime import TileRuntime
 from tudsr.upscale.tiles import plan_tiles
-from tudsr.upscale.upscaler import TileRuntime, Upscaler
+from tudsr.upscale.upscaler import Upscaler
 
 
 @dataclass(frozen=True)

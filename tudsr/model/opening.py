@@ -8,8 +8,8 @@ from pathlib import Path
 from tudsr.errors import SettingsError
 from tudsr.model.cpu_form import can_have_form, form_folder
 from tudsr.release.bundle import base_folder, load_bundle
+from tudsr.upscale.runtime import TileRuntime
 from tudsr.upscale.side_by_side import MOST_SIDE_BY_SIDE
-from tudsr.upscale.upscaler import TileRuntime
 
 _log = logging.getLogger("tudsr")
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tudsr.errors import ImageError, ModelError, SettingsError
+from tudsr.errors import ImageError, SettingsError
 from tudsr.images.canvas import Canvas, bands
 from tudsr.images.picture import Picture, Windows
 from tudsr.images.resize import bicubic_rows
@@ -20,6 +20,7 @@ from tudsr.upscale.cascade import Pass, given_passes, pass_sizes, split_scale
 from tudsr.upscale.finish import Finish
 from tudsr.upscale.interpolate import enlarge_window
 from tudsr.upscale.invisible import filled
+from tudsr.upscale.runtime import TileRuntime, restore_tile
 from tudsr.upscale.side_by_side import in_order
 from tudsr.upscale.target import Target
 from tudsr.upscale.tiles import Tile, blend, check_tiles, pad_tile, plan_tiles
@@ -28,38 +29,6 @@ Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 Note = Callable[[str], None]
 Stages = Sequence[tuple[float, int]]
-
-
-class TileRuntime(Protocol):
-    """What restores one tile: torch, or an exported graph that needs no torch.
-
-    Attributes:
-        size_multiple: sides of a tile must be multiples of this many pixels.
-        side_by_side: how many threads may restore with `beside` at once; 1 where that gains
-            nothing.
-    """
-
-    size_multiple: int
-    side_by_side: int
-
-    @property
-    def beside(self) -> TileRuntime:
-        """The same model for tiles that others are restored beside: each with a share of the
-        processor. Results are those of the runtime itself to rounding."""
-        ...
-
-    def restore(self, image: Floats, stage: int, full_precision: bool = False) -> Floats:
-        """(H, W, 3) in [0, 1] to the same shape; H and W multiples of ``size_multiple``.
-
-        ``full_precision`` asks for fp32, whatever the runtime uses otherwise.
-        """
-        ...
-
-    def restore_batch(
-        self, images: Sequence[Floats], stage: int, full_precision: bool = False
-    ) -> list[Floats]:
-        """Several tiles of one shape at once, of one picture or of many."""
-        ...
 
 
 class Upscaler:
@@ -245,7 +214,7 @@ class Upscaler:
         runtime = self.runtime if count == 1 else self.runtime.beside
 
         def restored(padded: Floats) -> tuple[Floats, bool]:
-            return _restored(runtime, padded, step.stage)
+            return restore_tile(runtime, padded, step.stage)
 
         # Canvases are read and written on this thread alone, and blended in the plan's order, so
         # that a result's bytes do not depend on which tile was done first.
@@ -298,26 +267,3 @@ def _check_pixels(pixels: Windows) -> None:
         )
     if not all(np.isfinite(pixels[rows]).all() for rows in bands(pixels.shape[0], pixels.shape[1])):
         raise ImageError("unsupported_mode", "the picture has values that are not finite")
-
-
-def _restored(runtime: TileRuntime, padded: Floats, stage: int) -> tuple[Floats, bool]:
-    """A tile through a stage, and whether it took two tries.
-
-    Half precision may overflow where single does not.
-    """
-    restored = runtime.restore(padded, stage)
-    again = not np.isfinite(restored).all()
-    if again:
-        restored = runtime.restore(padded, stage, full_precision=True)
-    _check_restored(restored, padded, stage)
-    return restored, again
-
-
-def _check_restored(restored: Floats, given: Floats, stage: int) -> None:
-    if restored.shape != given.shape:
-        raise ModelError(f"stage {stage} turned {given.shape} into {restored.shape}")
-    if not np.isfinite(restored).all():
-        raise ModelError(
-            f"stage {stage} gave values that are not finite: the model is damaged, or its "
-            "precision too low for it; try fp32"
-        )
