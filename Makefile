@@ -39,7 +39,7 @@ data: setup
 	zenml init
 
 test: setup data lint
-	OMP_NUM_THREADS=1 pytest -n 2 --dist loadscope --durations 15
+	OMP_NUM_THREADS=1 pytest -n 2 --dist loadscope --no-loadscope-reorder --durations 15
 
 # Kubeflow without a cluster (docs/kubeflow.md); `make test` runs all three.
 kubeflow-unit: setup data

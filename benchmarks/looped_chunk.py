@@ -127,13 +127,22 @@ def prepared(
     trunk = "random_eighth" if arch == "sd21-eighth" else "random"
     task = stage_two(base, r_px, n, kind.startswith("whole-image"), kind == VIT, trunk)
     step = _native(task) if kind == "native" else task.update
+    _begin_optimizers(task)
     sides = (("lr", r_px), ("hr", n * r_px))
     return step, {k: torch.rand(1, 3, s, s).to(device) for k, s in sides}
 
 
+def _begin_optimizers(task: StageTwo) -> None:
+    """The optimizers' moments, which a first step of all N² chunks would make on the way."""
+    for parameter in [*task.step.parameters, *task.step.heads]:
+        parameter.grad = torch.zeros_like(parameter)
+    task.step.apply(1.0)
+
+
 def _peak(step: Step, batch: dict[str, Any], device: str) -> dict[str, Any]:
     try:
-        step(batch, 0, 1.0)  # the optimizers' moments exist from here on
+        if device == "cuda":
+            step(batch, 0, 1.0)  # libraries take their workspaces
         return {"peak_mib": _peak_mib(step, batch, device)}
     except torch.OutOfMemoryError as error:  # what native training at 2048 pixels may come to
         return {"out_of_memory": str(error).splitlines()[0]}

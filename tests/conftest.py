@@ -27,6 +27,28 @@ os.environ["TUDSR_FORMS"] = str(_OWN / "forms")
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Modules of a minute or more. They begin first: begun last, one of them keeps a worker busy while
+# the other has nothing left to do.
+LONG = (
+    "pipelines/test_full.py",
+    "kubeflow/test_loopback.py",
+    "train/test_kills.py",
+    "pipelines/test_devices.py",
+    "pipelines/test_interrupted.py",
+    "train/test_distributed.py",
+    "train/test_looped_chunk.py",
+    "serving/test_server.py",
+    "model/test_cpu_form.py",
+    "test_bad_input.py",
+    "upscale/test_kills.py",
+    "hostile/test_hostile.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long modules first; `make test` keeps that order, which xdist would change by itself."""
+    items.sort(key=lambda item: not str(item.path).endswith(LONG))
+
 
 @pytest.fixture(autouse=True)
 def own_outputs(tmp_path, monkeypatch):

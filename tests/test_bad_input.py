@@ -190,7 +190,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(photos, tmp_path
         for photo in photos:
             (tmp_path / "data" / split / photo.name).write_bytes(photo.read_bytes())
     profile = tmp_path / "mine.yaml"
-    profile.write_text("extends: smoke\nstage1: {images: 48, checkpoint_every: 4}\n", "utf-8")
+    profile.write_text("extends: smoke\nstage1: {images: 24, checkpoint_every: 4}\n", "utf-8")
 
     def start(name: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "tudsr", "train", "stage1", "--profile", str(profile)]

@@ -31,9 +31,15 @@ def stage_two(
     augment: bool = False,
     arch: str = "smoke",
 ) -> StageTwo:
-    """Stage 2 on a random base in ``dtype``, every loss on, adapters that are not the identity."""
-    loss = SMOKE.stage2.loss.model_copy(update={"l1_only_images": 0, "lattice": 1.0, "mesh": 1.0})
-    critic = SMOKE.stage2.critic.model_copy(update={"diff_augment": augment})
+    """Stage 2 on a random base in ``dtype``, every loss on, adapters that are not the identity.
+
+    Above N = 2 and beside SD's classes the trunks have an eighth of the channels: sixteen chunks
+    and more of the whole VGG16 take a minute, and the sums are the same.
+    """
+    trunk = "random" if n <= 2 and arch == "smoke" else "random_eighth"
+    weights = {"trunk": trunk, "l1_only_images": 0, "lattice": 1.0, "mesh": 1.0}
+    loss = SMOKE.stage2.loss.model_copy(update=weights)
+    critic = SMOKE.stage2.critic.model_copy(update={"trunk": trunk, "diff_augment": augment})
     change = {"n": n, "accumulate": n * n, "loss": loss, "critic": critic}
     change["whole_image_losses"] = whole
     stage = SMOKE.stage2.model_copy(update=change)
@@ -174,12 +180,17 @@ def test_checkpointed_gradients_are_the_same():
     torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-8)
 
 
-def test_memory_is_that_of_one_chunk_at_the_true_size():
+@pytest.fixture(scope="module")
+def one_chunk_mib() -> float:
+    """SD2.1-base at its true size, N = 1."""
+    return measure("sd21", "meta", 512, 1, "looped")["peak_mib"]
+
+
+def test_memory_is_that_of_one_chunk_at_the_true_size(one_chunk_mib):
     """SD2.1-base on meta tensors, every live tensor counted (goal T1)."""
-    one = measure("sd21", "meta", 512, 1, "looped")["peak_mib"]
     four = measure("sd21", "meta", 512, 4, "looped")["peak_mib"]
     native = measure("sd21", "meta", 512, 4, "native")["peak_mib"]
-    assert four / one <= 1.05
+    assert four / one_chunk_mib <= 1.05
     assert four / native <= 0.08
 
 
@@ -195,7 +206,6 @@ def test_memory_is_that_of_one_chunk_on_the_cpu():
     assert three / native <= 0.5
 
 
-def test_checkpointing_needs_less():
-    usual = measure("sd21", "meta", 512, 1, "looped")["peak_mib"]
+def test_checkpointing_needs_less(one_chunk_mib):
     less = measure("sd21", "meta", 512, 1, "looped, checkpointed")["peak_mib"]
-    assert less < 0.7 * usual
+    assert less < 0.7 * one_chunk_mib
