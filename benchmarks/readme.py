@@ -39,17 +39,20 @@ ROWS = (
 CROP_PX, GAP_PX = 240, 6
 # The peer to show is the best by this: no training here uses it, ours or theirs.
 JUDGE = "feat_effnet"
-COLUMNS = (
-    ("psnr_y", "PSNR-Y, dB", 2),
-    ("lpips_hed", "lpips_hed *", 4),
-    ("dists_hed", "dists_hed *", 4),
-    ("feat_effnet", "feat_effnet", 4),
-    ("niqe", "NIQE", 2),
-)
+# Name, digits, and whether less is better.
+COLUMNS = {
+    "psnr_y": ("PSNR-Y, dB", 2, False),
+    "lpips_hed": ("lpips_hed *", 4, True),
+    "dists_hed": ("dists_hed *", 4, True),
+    "feat_effnet": ("feat_effnet", 3, True),
+    "niqe": ("NIQE", 2, True),
+}
+KINDS = ("clean", "mild")
 LIMITS = """\
-*Same trunk as the training loss; lower is better in all columns but the first. Trained on 32
-photographs alone, clean and mildly damaged. It fails on faces, on text, and on heavy JPEG.
-`benchmarks/results/quality.md` has intervals, wins a photograph and all metrics.
+*In each cell: clean input, then `mild` damage; the best in bold. More is better for PSNR, less for
+all others.* `*`: on the same trunk as the training loss. Trained on 32 photographs alone, clean and
+mildly damaged, the model fails on faces, on text and on heavy JPEG.
+[quality.md](benchmarks/results/quality.md) has intervals, wins a photograph and all metrics.
 """
 
 
@@ -89,16 +92,39 @@ def best_peer(told: dict[str, Any], scale: int) -> str:
 
 
 def table(told: dict[str, Any]) -> str:
-    """Peers and ours, by scale and kind of input."""
-    head = ["", "", *(heading for _, heading, _ in COLUMNS)]
+    """Peers and ours by scale, both kinds of input in one cell."""
+    head = ["", "", *(heading for heading, _, _ in COLUMNS.values())]
     lines = [head, ["---", "---", *["--:"] * len(COLUMNS)]]
     for scale in (8, 4):
-        for entry in _entries(told, scale):
-            if _is_ours(entry["method"]) and entry["method"] != told["main"][str(scale)]:
-                continue
-            cells = [f"{entry['means'][m]:.{digits}f}" for m, _, digits in COLUMNS]
-            lines.append([f"x{scale}, {entry['kind']}", entry["method"], *cells])
+        means = _means(told, scale)
+        lines += [[f"x{scale}", name, *_cells(name, means)] for name in means]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _means(told: dict[str, Any], scale: int) -> dict[str, dict[str, dict[str, float]]]:
+    """By method and kind; of ours the one that is used alone, and not Lanczos beside bicubic."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for entry in _entries(told, scale):
+        name, main = entry["method"], told["main"][str(scale)]
+        if name == main or not (_is_ours(name) or name == "lanczos"):
+            shown = "**TUDSR**" if name == main else name
+            found.setdefault(shown, {})[entry["kind"]] = entry["means"]
+    return found
+
+
+def _cells(name: str, means: dict[str, dict[str, dict[str, float]]]) -> list[str]:
+    return [
+        ", ".join(_cell(metric, name, kind, means) for kind in KINDS if kind in means[name])
+        for metric in COLUMNS
+    ]
+
+
+def _cell(metric: str, name: str, kind: str, means: dict[str, dict[str, dict[str, float]]]) -> str:
+    _, digits, less = COLUMNS[metric]
+    all_of_kind = [kinds[kind][metric] for kinds in means.values() if kind in kinds]
+    value = means[name][kind][metric]
+    told = f"{value:.{digits}f}"
+    return f"**{told}**" if value == (min if less else max)(all_of_kind) else told
 
 
 def _entries(told: dict[str, Any], scale: int) -> list[dict[str, Any]]:
