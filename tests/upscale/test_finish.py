@@ -8,7 +8,8 @@ import pytest
 from tudsr.images import canvas
 from tudsr.images.canvas import bands
 from tudsr.images.resize import bicubic_resize
-from tudsr.upscale.finish import LEAST_BACK_PROJECTION, Finish, _taps, _there_and_back
+from tudsr.upscale.finish import LEAST_BACK_PROJECTION, Finish
+from tudsr.upscale.round_trip import RoundTrip, there_and_back
 
 
 def lr_picture(height=48, width=64) -> np.ndarray:
@@ -20,6 +21,7 @@ def colour_fix(result, lr, method, fidelity=1.0) -> np.ndarray:
     finish = Finish(lr, size, method, fidelity)
     for rows in bands(*size) if finish.is_needed else ():
         finish.look(rows, result[rows])
+    finish.settle()
     return np.concatenate([finish.apply(rows, result[rows]) for rows in bands(*size)])
 
 
@@ -134,12 +136,19 @@ def test_plain_enlarging_is_faithful_already():
     assert np.abs(fixed - enlarged).mean() < 0.02  # less blurred, but the same picture
 
 
-@pytest.mark.parametrize("size", [(96, 128), (100, 301), (768, 1024)])
+@pytest.mark.parametrize("size", [(96, 128), (100, 301), (768, 1024), (72, 512)])
 def test_the_way_there_and_back_is_the_two_resizings(size):
     plane = lr_picture()[:, :, 0]
-    taps = tuple(_taps(n, big) for n, big in zip(plane.shape, size, strict=True))
+    axes = [RoundTrip(n, big) for n, big in zip(plane.shape, size, strict=True)]
     expected = bicubic_resize(bicubic_resize(plane, *size), *plane.shape)
-    np.testing.assert_allclose(_there_and_back(plane, taps), expected, atol=1e-5)
+    made = there_and_back(plane, *(axis.part(slice(None)) for axis in axes))
+    np.testing.assert_allclose(made, expected, atol=1e-5)
+
+
+def test_where_the_ratio_is_whole_weights_differ_at_the_borders_alone():
+    others = RoundTrip(64, 512).part(slice(None)).others
+    assert 0 < len(others) <= 16 and not any(8 <= i < 56 for i in others)
+    assert len(RoundTrip(64, 512).part(slice(16, 48)).others) == 0
 
 
 def test_the_correction_does_not_depend_on_how_rows_and_blocks_are_grouped(monkeypatch):

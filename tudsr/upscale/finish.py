@@ -11,9 +11,9 @@ grid, and one pass that applies it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from threading import Lock
 from typing import Literal
 
 import numpy as np
@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from tudsr.images.canvas import Area, Canvas, bands, blocks
 from tudsr.images.picture import Windows
 from tudsr.images.resize import bicubic_resize, bicubic_rows
+from tudsr.upscale.round_trip import REACH_PX, AxisPart, RoundTrip, there_and_back
+from tudsr.upscale.side_by_side import in_order
 from tudsr.upscale.trust import Trust
 
 Colour = Literal["wavelet", "adain", "none"]
@@ -39,12 +41,16 @@ LEAST_BACK_PROJECTION = 0.7
 # Share of the restored picture at fidelity 0; the rest is plain enlarging (docs/upscaling.md).
 LEAST_SHARE = 0.5
 _BACK_PROJECTIONS = 8
-_REACH_PX = 4  # of D·U: both kernels reach two input pixels far
-_Q_REACH_PX = _LOW_PASS_REACH_PX + (1 + _BACK_PROJECTIONS) * _REACH_PX
+_Q_REACH_PX = _LOW_PASS_REACH_PX + (1 + _BACK_PROJECTIONS) * REACH_PX
+
+Block = tuple[Area, Area, Area]
+Axes = tuple[AxisPart, AxisPart]
 
 
 class Finish:
-    """Corrects a restored picture against its input: first ``look`` at every band, then ``apply``.
+    """Corrects a restored picture against its input.
+
+    First ``look`` at every band, then ``settle``, then ``apply``.
 
     ``colour``: ``wavelet`` replaces the low frequencies by those of the enlarged input, and adds
     `LEAST_BACK_PROJECTION` of back-projection (Irani and Peleg, 1991): of what the reduced result
@@ -62,6 +68,7 @@ class Finish:
         colour: correction of colours.
         fidelity: 0, most faithful, to 1, most generated.
         folder: for temporary files; see `Canvas`.
+        at_once: blocks worked on side by side, in ``settle``.
     """
 
     def __init__(
@@ -71,8 +78,10 @@ class Finish:
         colour: Colour,
         fidelity: float = 1.0,
         folder: Path | None = None,
+        at_once: int = 1,
     ) -> None:
-        self.lr, self.size, self.colour, self._folder = lr, size, colour, folder
+        self.lr, self.size, self.colour = lr, size, colour
+        self._folder, self._at_once = folder, at_once
         height, width = lr.shape[0], lr.shape[1]
         self._share = LEAST_SHARE + (1 - LEAST_SHARE) * fidelity
         self._fidelity, self._projected = fidelity, 0.0
@@ -81,7 +90,6 @@ class Finish:
         self._q = Canvas(height, width, folder) if self._reduces else None
         self._moments = np.zeros((2, 2, 3))  # of result and enlarged input; sums and squares
         self._gain, self._shift = np.ones(3, np.float32), np.zeros(3, np.float32)
-        self._settled, self._settling = False, Lock()
 
     @property
     def is_needed(self) -> bool:
@@ -101,13 +109,7 @@ class Finish:
                 ]
 
     def apply(self, rows: slice, band: Floats) -> Floats:
-        """The corrected rows, (k, W, 3), not clipped; once all rows have been looked at.
-
-        Any thread may ask.
-        """
-        with self._settling:
-            if not self._settled:
-                self._settle()
+        """The corrected rows, (k, W, 3), not clipped; once settled. Any thread may ask."""
         if self._q is None:
             return band * self._gain + self._shift
         fixed = band * self._gain
@@ -121,48 +123,61 @@ class Finish:
             if canvas is not None:
                 canvas.close()
 
-    def _settle(self) -> None:
-        """Work out gain, shift and q."""
+    def settle(self, check: Callable[[], None] = lambda: None) -> None:
+        """Work out gain, shift and q, once all rows have been looked at.
+
+        Args:
+            check: called now and then; what it raises ends the work.
+        """
         if self.colour == "adain":
             self._gain, self._shift = _match(self._moments / (self.size[0] * self.size[1]))
-        if self._q is not None and self._narrow is not None:
-            height, width = self.lr.shape[:2]
-            taps = tuple(_taps(n, big) for n, big in zip((height, width), self.size, strict=True))
-            with closing(_reduced_rows(self._narrow, height, self._folder)) as reduced:
-                self._projected = self._projection(reduced)
-                for block, around, inner in blocks(height, width, _Q_REACH_PX):
-                    near = taps[0][around[0]], taps[1][around[1]]
-                    self._q[block] = self._correction(reduced, around, near)[inner]
-            self._narrow.close()
-        self._settled = True
+        if self._q is None or self._narrow is None:
+            return
+        height, width = self.lr.shape[:2]
+        axes = RoundTrip(height, self.size[0]), RoundTrip(width, self.size[1])
+        with closing(_reduced_rows(self._narrow, height, self._folder)) as reduced:
+            self._projected = self._projection(reduced, check)
 
-    def _projection(self, reduced: Canvas) -> float:
+            def corrected(block: Block) -> tuple[Area, Floats]:
+                where, around, inner = block
+                near = axes[0].part(around[0]), axes[1].part(around[1])
+                return where, self._correction(reduced, around, near)[inner]
+
+            made = in_order(corrected, blocks(height, width, _Q_REACH_PX), self._at_once)
+            with closing(made):
+                for where, q in made:
+                    check()
+                    self._q[where] = q
+        self._narrow.close()
+
+    def _projection(self, reduced: Canvas, check: Callable[[], None]) -> float:
         """Share of back-projection: a damaged input's noise is not to come back by it."""
         if not (self.colour == "wavelet" and self._fidelity):
             return 1 - self._fidelity
         trust, (height, width) = Trust(), self.lr.shape[:2]
         for _, around, inner in blocks(height, width, Trust.reach_px):
+            check()
             trust.look(np.asarray(self.lr[around]), reduced[around], inner)
         return 1 - (1 - LEAST_BACK_PROJECTION * trust.share) * self._fidelity
 
-    def _correction(self, reduced: Canvas, area: Area, taps: tuple[Floats, Floats]) -> Floats:
+    def _correction(self, reduced: Canvas, area: Area, axes: Axes) -> Floats:
         """q of a block and of what around it has a say."""
         lr, seen = np.asarray(self.lr[area]), reduced[area]
-        planes = [self._plane(lr[:, :, c], seen[:, :, c], taps, c) for c in range(3)]
+        planes = [self._plane(lr[:, :, c], seen[:, :, c], axes, c) for c in range(3)]
         return np.stack(planes, axis=2)
 
-    def _plane(self, lr: Floats, reduced: Floats, taps: tuple[Floats, Floats], c: int) -> Floats:
-        seen = _there_and_back(lr, taps)
+    def _plane(self, lr: Floats, reduced: Floats, axes: Axes, c: int) -> Floats:
+        seen = there_and_back(lr, *axes)
         if self.colour == "wavelet":
             drift = _low_pass(seen - reduced)
         else:
             drift = np.full_like(lr, self._shift[c])
         share, gain = self._share, float(self._gain[c])
         q: Floats = np.asarray(share * drift + (1 - share) * lr, np.float32)
-        missing = lr - (share * gain) * reduced - _there_and_back(q, taps)
+        missing = lr - (share * gain) * reduced - there_and_back(q, *axes)
         added = np.zeros_like(lr)
         for _ in range(_BACK_PROJECTIONS):
-            added += missing - _there_and_back(added, taps)
+            added += missing - there_and_back(added, *axes)
         q += self._projected * added
         return q
 
@@ -189,34 +204,3 @@ def _match(means: NDArray[np.float64]) -> tuple[Floats, Floats]:
     std, wanted = np.sqrt(np.maximum(means[:, 1] - means[:, 0] ** 2, 0))
     gain = np.where(std > 1e-6, wanted / np.maximum(std, 1e-6), 1.0)
     return gain.astype(np.float32), (reference - mean * gain).astype(np.float32)
-
-
-def _taps(length: int, enlarged: int) -> Floats:
-    """Row i: what D·U takes from i-4 to i+4 along an axis of ``length`` enlarged and reduced again.
-
-    Read off from impulses 16 apart, so that their answers do not meet.
-    """
-    at = np.arange(length)
-    impulses = np.zeros((length, 16), np.float32)
-    impulses[at, at % 16] = 1
-    answers = bicubic_resize(bicubic_resize(impulses, enlarged, 16), length, 16)
-    taps = np.zeros((length, 2 * _REACH_PX + 1), np.float32)
-    for k in range(-_REACH_PX, _REACH_PX + 1):
-        inside = at[(at + k >= 0) & (at + k < length)]
-        taps[inside, k + _REACH_PX] = answers[inside, (inside + k) % 16]
-    return taps
-
-
-def _there_and_back(plane: Floats, taps: tuple[Floats, Floats]) -> Floats:
-    """D·U of rows of a plane on the input's grid; beyond the rows given lies nothing."""
-    down = _weighted(plane, taps[0])
-    return _weighted(down.T, taps[1]).T
-
-
-def _weighted(plane: Floats, taps: Floats) -> Floats:
-    """Along the first axis: out[i] = sum over k of taps[i, k] · plane[i + k]."""
-    padded = np.pad(plane, ((_REACH_PX, _REACH_PX), (0, 0)))
-    out = np.zeros_like(plane)
-    for k in range(taps.shape[1]):
-        out += taps[:, k, None] * padded[k : k + len(plane)]
-    return out

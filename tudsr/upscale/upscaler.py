@@ -67,8 +67,9 @@ class Upscaler:
             target: a ratio, 1.5 to 16, or what `Target` can say.
             stages: (ratio, stage) pairs instead of those of the ratio, for ablations.
             fidelity: 0, most faithful, to 1, most generated (docs/upscaling.md).
-            progress: called with (tiles done, tiles in all) after every tile; `count_tiles` knows
-                the latter beforehand. What it raises ends the work.
+            progress: called with (tiles done, tiles in all) after every tile, and again between
+                parts of the correction; `count_tiles` knows the latter beforehand. What it raises
+                ends the work.
             note: called with a sentence when a tile had to be made again in full precision.
 
         Raises:
@@ -179,13 +180,17 @@ class Upscaler:
             band = finish.apply(rows, made[rows])
             return rows, np.clip(band, 0, 1, out=band)
 
-        made, size = self._cascade(job), job.sizes[-1]
-        finish = Finish(job.pixels, size, self.settings.colour, job.fidelity, self.folder)
+        made, size, count = self._cascade(job), job.sizes[-1], self.runtime.side_by_side
+        finish = Finish(job.pixels, size, self.settings.colour, job.fidelity, self.folder, count)
         with closing(made), closing(finish):
             if finish.is_needed:
                 for rows in bands(*size):
+                    job.tell()
                     finish.look(rows, made[rows])
-            yield from in_order(finished, bands(*size), self.runtime.side_by_side)
+                finish.settle(job.tell)
+            for part in in_order(finished, bands(*size), count):
+                job.tell()
+                yield part
 
     def _cascade(self, job: _Job) -> Canvas:
         """One stage over all tiles, then the next, so that an adapter is switched once."""
@@ -250,7 +255,12 @@ class _Job:
     done: int = 0
 
     def step(self) -> None:
+        """A tile is done."""
         self.done += 1
+        self.tell()
+
+    def tell(self) -> None:
+        """How far it is; whoever is told may end the work here."""
         if self.progress is not None:
             self.progress(self.done, sum(map(len, self.plans)))
 
