@@ -18,7 +18,7 @@ from tudsr.errors import ImageError
 # as long as nobody else needs it: 40 s of work at 8192 x 8192 lose less than a second to it.
 IN_MEMORY_BYTES = 4 * 2**20
 BAND_BYTES = 2**20
-_BLOCK_PX = 256
+_BLOCK_PX = 128
 
 Area = tuple[slice, slice]
 
@@ -163,7 +163,7 @@ def bands(height: int, width: int) -> list[slice]:
 
 
 def blocks(height: int, width: int, reach_px: int) -> list[tuple[Area, Area, Area]]:
-    """A picture in squares of 256 pixels, each with its surroundings: for what looks around.
+    """A picture in squares of 128 pixels, each with its surroundings: for what looks around.
 
     Returns:
         For each block: itself, itself with up to ``reach_px`` pixels around it, and where it lies
