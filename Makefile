@@ -32,8 +32,13 @@ setup: .venv/.ready
 	  { echo "torch and torchvision do not match: remove .venv and run make setup again"; exit 1; }
 	@touch $@
 
+# Photographs of one's own in data/ stay and are used, though DVC has not recorded them. The last
+# pull says what is wrong.
 data: setup
-	@dvc pull --quiet || dvc pull  # the second says what is wrong
+	@dvc pull --quiet 2>/dev/null || { test -d data/train && ! dvc status --quiet data.dvc && \
+	  dvc pull --quiet $(wildcard models/*.dvc) && \
+	  echo "data/ is not what data.dvc records, and is used as it is (dvc add data records it)"; } || \
+	  dvc pull
 
 .zen: | setup
 	zenml init
@@ -91,7 +96,7 @@ bench: bench-setup data
 bench-gpu:
 	$(PYTHON) -m benchmarks.gpu
 
-serve: setup
+serve: setup data
 	tudsr serve
 
 # MODEL is a bundle's folder, a version or an alias. The store keeps what the files here name, alone.

@@ -74,6 +74,24 @@ def test_help_is_fast_and_light():
     assert "heavy: []" in done.stdout
 
 
+def test_an_image_that_leaves_packages_out_still_has_its_own_commands():
+    """k8s/images/serve.Dockerfile has `serving` alone beside the library."""
+    code = (
+        "import sys\n"
+        "class LeftOut:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name in ('deploy', 'pipelines'):\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, LeftOut())\n"
+        "sys.argv = ['tudsr', 'serve', '--help']\n"
+        "from tudsr.cli import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "--port" in done.stdout
+
+
 def test_help_needs_no_settings_and_no_arrays():
     """A quarter of its time was theirs."""
     loaded = "[m for m in ('pydantic', 'numpy', 'PIL') if m in sys.modules]"

@@ -80,9 +80,14 @@ def main() -> None:
 
 
 def _add_commands() -> None:
-    """Those of other packages, by their entry points."""
+    """Those of other packages, by their entry points; an image may leave such a package out."""
     for entry in entry_points(group="tudsr.commands"):
-        found = entry.load()
+        try:
+            found = entry.load()
+        except ModuleNotFoundError as missing:
+            if missing.name != entry.module.partition(".")[0]:
+                raise
+            continue
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=entry.name)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 
@@ -85,6 +86,24 @@ def test_a_new_model_is_held_against_the_champion_else_the_shipped_model(
     make(2, champion=against, beats=True)
     with pytest.raises(RegistryError, match="compared with the model that comes with the project"):
         promote(name, "2")
+
+
+def test_no_model_is_held_against_a_shipped_one_whose_base_was_replaced(
+    parts, tmp_path, name, monkeypatch, caplog
+):
+    monkeypatch.setattr(locate, "SHIPPED", tmp_path / "shipped")
+    parts.bundle(tmp_path / "shipped")
+    monkeypatch.setattr(locate, "base_folder", Mock(side_effect=ModelError("another base")))
+    with caplog.at_level("WARNING"):
+        assert locate.rival(name) is None
+    assert "another base" in caplog.text
+
+
+def test_a_draw_with_the_shipped_model_is_no_reason_against_promotion(make, name):
+    """What `make run` makes is about as good: nobody made the shipped one champion."""
+    draw = {"x4": {"mean": 0.0001, "low": -0.001, "high": 0.001, "smaller": 5, "count": 12}}
+    make(champion="shipped-0123456789ab", beats=False, versus_champion=draw)
+    assert promote(name).moved_to == "1"
 
 
 def test_a_model_better_than_the_shipped_one_is_promoted(make, name):

@@ -10,6 +10,7 @@ import yaml
 
 from benchmarks.forked import write_photographs
 from tests.train.test_distributed import ROOT, environment, losses
+from tudsr.profile import load_profile
 from tudsr.train.record import read_metrics
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
@@ -22,6 +23,16 @@ def manifest_arguments() -> list[str]:
     trainer = job["spec"]["trainer"]
     assert trainer["command"] == ["torchrun"]
     return [argument for argument in trainer["args"] if "=" not in argument]
+
+
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_the_manifests_ranks_can_share_an_optimizer_step(stage):
+    job = yaml.safe_load((ROOT / "k8s" / "training" / f"{stage}.yaml").read_text("utf-8"))
+    trainer = job["spec"]["trainer"]
+    gpus = int(trainer["resourcesPerNode"]["limits"]["nvidia.com/gpu"])
+    settings = getattr(load_profile("sd21"), stage)
+    pictures = settings.accumulate // settings.n**2
+    assert pictures % (trainer["numNodes"] * gpus) == 0
 
 
 def node(folder: Path, settings: dict[str, str], *options: str) -> subprocess.Popen:

@@ -162,7 +162,9 @@ def naming(url: str) -> Generator[None]:
     except DataError:
         raise
     except ImportError as error:
-        raise DataError(f"{url} needs a package: {error}. Install 'tudsr[s3]'") from None
+        raise DataError(
+            f"{url} needs a package: {error}. Install it: `uv pip install -e '.[s3]'`"
+        ) from None
     except Exception as error:  # every store's client has exceptions of its own
         raise DataError(
             f"{url} cannot be read ({type(error).__name__}: {error}): check that it exists and may "

@@ -44,7 +44,7 @@ def _find(name: str | Path) -> Path:
     path = Path(text) if text.endswith((".yaml", ".yml")) else PROFILE_DIR / f"{text}.yaml"
     if not path.is_file():
         near = difflib.get_close_matches(text, profile_names(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         raise SettingsError(
             f"no profile {text!r}{hint} Give one of {', '.join(profile_names())}, or a .yaml file"
         )

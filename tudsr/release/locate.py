@@ -8,13 +8,14 @@ registry's own record, each time, so a moved alias is seen at once: nothing here
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
 from tudsr.errors import ModelError, RegistryError
 from tudsr.profile import PROJECT_ROOT
-from tudsr.release.bundle import MANIFEST, load_bundle
+from tudsr.release.bundle import MANIFEST, base_folder, load_bundle
 from tudsr.release.registry import (
     CHAMPION,
     cached_bundle,
@@ -29,6 +30,7 @@ from tudsr.tracking import tracking_uri
 
 MODEL_NAME = "tudsr"
 SHIPPED = PROJECT_ROOT / "models" / "small"
+_LOG = logging.getLogger("tudsr.release")
 
 
 @dataclass(frozen=True)
@@ -81,14 +83,21 @@ def locate(model: str | None = None, name: str = MODEL_NAME) -> Located:
 def rival(name: str = MODEL_NAME, shipped_counts: bool = True) -> str | None:
     """What a new model is held against, in a form that ``locate`` takes; None where nothing is.
 
-    The champion's version, else the model that comes with the repository, if it counts.
+    The champion's version, else the model that comes with the repository, if it counts and its
+    base is there.
     """
     current = champion(name)
     if current is not None:
         return current.version
     if not shipped_counts or not (SHIPPED / MANIFEST).is_file():
         return None
-    return f"{SHIPPED_MODEL}-{load_bundle(SHIPPED, verify=False).bundle_hash[:12]}"
+    shipped = load_bundle(SHIPPED, verify=False)
+    try:
+        base_folder(SHIPPED, shipped)
+    except ModelError as error:
+        _LOG.warning("a new model is held against none: %s", error)
+        return None
+    return f"{SHIPPED_MODEL}-{shipped.bundle_hash[:12]}"
 
 
 def _looks_like_path(model: str) -> bool:
@@ -98,8 +107,9 @@ def _looks_like_path(model: str) -> bool:
 def _shipped() -> Located:
     if not (SHIPPED / MANIFEST).is_file():
         raise ModelError(
-            "no model to use: none is champion and none came with the project. Make one with "
-            "`make run` and `tudsr promote`, or name a bundle's folder with --model"
+            "no model to use: none is champion, and the one that comes with the project is not "
+            "there. `dvc pull` fetches it; `make run` and `tudsr promote` make one of your own; "
+            "--model names a bundle's folder"
         )
     return Located(SHIPPED, None, "shipped")
 

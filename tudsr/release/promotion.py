@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import TYPE_CHECKING
 
 from tudsr.errors import RegistryError
@@ -143,8 +144,8 @@ def _objection(candidate: RegisteredVersion, current: RegisteredVersion | None) 
         )
     if compared == NO_CHAMPION or candidate.tags.get("beats_champion") == "true":
         return None
-    if current is None and not compared.startswith(SHIPPED_MODEL):
-        return None  # whatever it lost to is champion no more
+    if current is None and not (compared.startswith(SHIPPED_MODEL) and _clearly_lost(candidate)):
+        return None  # what it lost to is champion no more, or only stands in: a draw will do
     interval = interval_sentence(
         candidate.tags.get("versus_champion", ""), candidate.tags.get("perceptual", "")
     )
@@ -153,6 +154,12 @@ def _objection(candidate: RegisteredVersion, current: RegisteredVersion | None) 
         f"version {candidate.version} does not beat {whom} ({interval}): promote it all the same "
         "with --force REASON"
     )
+
+
+def _clearly_lost(candidate: RegisteredVersion) -> bool:
+    """Whether the interval lies above zero at some scale, or none was recorded."""
+    told = json.loads(candidate.tags.get("versus_champion") or "{}")
+    return not told or any(interval["low"] > 0 for interval in told.values())
 
 
 def _move(

@@ -26,8 +26,8 @@ Resume = Annotated[
 
 @app.command()
 def base(
-    out: Out = Path("models/base"),
-    work: Work = Path("outputs/train/base"),
+    out: Out = Path("outputs/base"),
+    work: Work = Path("outputs/train/base-work"),
     profile: ProfileName = "tiny",
     start: Annotated[
         Path | None,
@@ -46,7 +46,7 @@ def base(
         pretrain_base(settings, photos, out, work)
     else:
         finish_base(settings, photos, start, out, work)
-    _say(f"base written to {out}")
+    _say(f"base written to {out}; base.source in a profile names it")
 
 
 @app.command()
