@@ -6,9 +6,8 @@ import asyncio
 import logging
 import mimetypes
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any
 
@@ -17,11 +16,12 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
+from starlette.types import Receive, Scope, Send
 
 from serving import openapi
-from serving.engine import Answer, Engine
+from serving.engine import Answer
 from serving.info import info_of
 from serving.intake import take
 from serving.job_runner import JobRunner
@@ -29,65 +29,15 @@ from serving.jobs import Job
 from serving.metrics import exposition, metrics
 from serving.parameters import Parameters
 from serving.refusal import Refusal, refusal_of
-from serving.scheduler import stopping
+from serving.sending import Sent, WholeFile
 from serving.settings import ServeSettings
+from serving.state import Service
 from serving.ticket import Ticket
 from tudsr.errors import SettingsError
 
 Handler = Callable[[Request], Awaitable[Response]]
 _LOG = logging.getLogger("tudsr.serving")
-_ALL_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 _PAGE = ("index.html", "page.css", "page.js")
-
-
-class Service:
-    """What the routes call; one for each process.
-
-    Attributes:
-        engine, jobs: None until the service has started.
-    """
-
-    def __init__(self, settings: ServeSettings) -> None:
-        self.settings = settings
-        self.engine: Engine | None = None
-        self.jobs: JobRunner | None = None
-        self.held = self.held_bytes = 0
-
-    @property
-    def running(self) -> tuple[Engine, JobRunner]:
-        """Engine and jobs.
-
-        Raises:
-            Refusal: ``model_unavailable``: not started yet.
-        """
-        if self.engine is None or self.jobs is None:
-            raise Refusal("model_unavailable", "the service is starting", retry_after_s=5)
-        return self.engine, self.jobs
-
-    @contextmanager
-    def holding(self, request: Request) -> Generator[None]:
-        """Count a request and its body while it is held, so that bodies cannot fill the memory.
-
-        Raises:
-            Refusal: ``queue_full``: as many requests or bytes as allowed are held; ``draining``.
-        """
-        if self.engine is not None and self.engine.scheduler.draining:
-            raise stopping()
-        declared = request.headers.get("content-length", "")
-        size = int(declared) if declared.isdigit() else self.settings.max_upload_bytes
-        full = self.held >= self.settings.queue
-        if full or (self.held and self.held_bytes + size > self.settings.held_bytes):
-            raise Refusal(
-                "queue_full",
-                f"{self.held} requests with {self.held_bytes:,} bytes are held, the limits are "
-                f"{self.settings.queue} and {self.settings.held_bytes:,}: ask again soon",
-                retry_after_s=1,
-            )
-        self.held, self.held_bytes = self.held + 1, self.held_bytes + size
-        try:
-            yield
-        finally:
-            self.held, self.held_bytes = self.held - 1, self.held_bytes - size
 
 
 def make_app(service: Service) -> Starlette:
@@ -103,7 +53,7 @@ def make_app(service: Service) -> Starlette:
         _route("/v1/jobs/{id}", show_job, "GET"),
         _route("/v1/jobs/{id}", delete_job, "DELETE"),
         _route("/v1/jobs/{id}/result", job_result),
-        Route("/{path:path}", _answering(unknown), methods=_ALL_METHODS),
+        Route("/{path:path}", _Anything()),
     ]
     origins = list(service.settings.cors_origins)
     cors = Middleware(
@@ -158,7 +108,8 @@ async def upscale(request: Request) -> Response:
             cost, lambda ticket: engine.enlarge(data, asked, ticket), limit
         )
         answer: Answer = await _finished(request, ticket, future)
-    return Response(answer.data, media_type=answer.media_type, headers=_told_in_headers(answer))
+    told = {"media_type": answer.media_type, "headers": _told_in_headers(answer)}
+    return Sent(answer.data, service.sending(answer.data), **told)
 
 
 async def add_job(request: Request) -> Response:
@@ -189,7 +140,9 @@ async def job_result(request: Request) -> Response:
         raise Refusal("not_finished", f"the job is {job.state}: ask again", retry_after_s=1)
     told: dict[str, Any] = {**job.told, "size": tuple(job.told["size"])}
     headers = _told_in_headers(Answer(b"", **told))
-    return FileResponse(jobs.store.result(job.id), media_type=told["media_type"], headers=headers)
+    if not (made := jobs.store.result(job.id)).is_file():
+        raise Refusal("internal", "the result was lost: send the picture again")
+    return WholeFile(made, media_type=told["media_type"], headers=headers)
 
 
 async def delete_job(request: Request) -> Response:
@@ -212,6 +165,14 @@ async def unknown(request: Request) -> Response:
             headers={"Allow": allowed},
         )
     raise Refusal("not_found", f"no such address as {path[:80]!r}: /openapi.json lists all")
+
+
+class _Anything:
+    """`unknown` for whatever method there is; a function's route has a list of them."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await _answering(unknown)(Request(scope, receive))
+        await response(scope, receive, send)
 
 
 def _route(path: str, handler: Handler, method: str = "GET") -> Route:

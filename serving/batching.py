@@ -23,6 +23,7 @@ from tudsr.upscale.runtime import TileRuntime
 from tudsr.upscale.side_by_side import MOST_SIDE_BY_SIDE
 
 Tile = NDArray[np.float32]
+_GPU_BATCH_PX, _CPU_BATCH_PX = 4 * 512**2, 256**2
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +89,7 @@ class TileQueue:
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not self._waiting or self._busy >= self._first.runtime.side_by_side:
+                while not self._may_begin():
                     self._changed.wait()
                 batch = self._take()
                 alone = not (self._busy or self._waiting or batch[0].beside)
@@ -96,6 +97,13 @@ class TileQueue:
                     self._counted = time.monotonic()
                 self._busy += 1
             self._compute(batch, alone)
+
+    def _may_begin(self) -> bool:
+        """Whether a tile waits for which there is room; those of stopped pictures wait no more."""
+        for request in [r for r in self._waiting if r.ticket.stopped]:
+            self._waiting.remove(request)
+            request.result.set_exception(request.ticket.reason)
+        return bool(self._waiting) and self._busy < self._first.runtime.side_by_side
 
     @property
     def _first(self) -> _Request:
@@ -163,3 +171,12 @@ class SharedRuntime:
     ) -> list[Tile]:
         """One after the other: a picture takes its turns like any other."""
         return [self.restore(image, stage, full_precision) for image in images]
+
+
+def default_batch_px(device: str) -> int:
+    """Most pixels that go through together, where no setting says so."""
+    if device == "cpu":
+        return _CPU_BATCH_PX
+    import torch
+
+    return _GPU_BATCH_PX if torch.cuda.is_available() else _CPU_BATCH_PX

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.batching import SharedRuntime, TileQueue
+from serving.batching import SharedRuntime, TileQueue, default_batch_px
 from serving.metrics import metrics, size_class
 from serving.parameters import Parameters
 from serving.refusal import Refusal
@@ -42,7 +42,6 @@ MEDIA_TYPES = {
     "TIFF": "image/tiff",
     "AVIF": "image/avif",
 }
-_GPU_BATCH_PX, _CPU_BATCH_PX = 4 * 512**2, 256**2
 _WARM_UP_SCALE = 4
 _LOG = logging.getLogger("tudsr.serving")
 
@@ -124,7 +123,7 @@ class Engine:
     def __init__(self, settings: ServeSettings) -> None:
         self.settings, self.speed = settings, Speed()
         self.scheduler = Scheduler(settings, self.speed)
-        self.tiles = TileQueue(settings.batch_px or _batch_px(settings.device), self.speed)
+        self.tiles = TileQueue(settings.batch_px or default_batch_px(settings.device), self.speed)
         self._model: Model | None = None
         self._failed: str | None = None
         found = locate(settings.model)
@@ -244,6 +243,8 @@ class Engine:
                 found = locate(self.settings.model)
             except (RegistryError, ModelError) as error:
                 _LOG.warning("the registry does not answer: %s", error)
+            except Exception as error:  # whatever it is, the champion of next time is to be seen
+                _LOG.error("the champion cannot be looked up", exc_info=error)
 
     def _use(self, found: Located) -> None:
         from tudsr.model.opening import open_runtime
@@ -283,14 +284,6 @@ class Engine:
         self.speed.starts_anew()
         for _rows in self._rows(model, Picture(grey[:side, :side]), Parameters(), ticket):
             pass
-
-
-def _batch_px(device: str) -> int:
-    if device == "cpu":
-        return _CPU_BATCH_PX
-    import torch
-
-    return _GPU_BATCH_PX if torch.cuda.is_available() else _CPU_BATCH_PX
 
 
 def bundled_model() -> str | None:

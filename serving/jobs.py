@@ -27,6 +27,10 @@ CREATE TABLE IF NOT EXISTS job (
     finished REAL, bytes INTEGER NOT NULL, parameters TEXT NOT NULL, told TEXT NOT NULL
 )
 """
+# How often the service was killed while it worked on a job. Others in work then count as well.
+_CRASHES = "ALTER TABLE job ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0"
+_MOST_CRASHES = 3
+_SOON_S = 30  # asking again after so long makes sense where jobs are being done
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,11 @@ class JobStore:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute(_TABLE)
-        self._db.execute("UPDATE job SET state = 'queued' WHERE state = 'running'")
+        if "crashes" not in [row[1] for row in self._db.execute("PRAGMA table_info(job)")]:
+            self._db.execute(_CRASHES)
+        self._db.execute(
+            "UPDATE job SET state = 'queued', crashes = crashes + 1 WHERE state = 'running'"
+        )
         self._db.commit()
         self._tidy()
 
@@ -101,19 +109,24 @@ class JobStore:
             owner: see `Job`.
 
         Raises:
-            Refusal: ``jobs_full``: too many unfinished ones, or no room; ``no_jobs``.
+            Refusal: ``jobs_full``: too many unfinished ones, or no room; ``too_large``: no room
+                ever; ``no_jobs``.
         """
         self.forget_old()
-        job = secrets.token_urlsafe(16)
-        with self._lock:
-            self._check_room(len(data) + room)
-            row = (job, owner, time.time(), len(data) + room, json.dumps(parameters))
-            write_bytes(self.picture(job), data)
-            self._change(
-                "INSERT INTO job VALUES (?, ?, 'queued', ?, NULL, ?, ?, '{}')",
-                row,
-            )
-            return self.get(job, owner)
+        job, wanted = secrets.token_urlsafe(16), len(data) + room
+        self._check_room(wanted)
+        write_bytes(self.picture(job), data)  # a slow disk must not keep who asks for a state
+        try:
+            with self._lock:
+                self._check_room(wanted)  # others may have come meanwhile
+                self._change(
+                    "INSERT INTO job VALUES (?, ?, 'queued', ?, NULL, ?, ?, '{}', 0)",
+                    (job, owner, time.time(), wanted, json.dumps(parameters)),
+                )
+        except Refusal:
+            self.picture(job).unlink(missing_ok=True)
+            raise
+        return self.get(job, owner)
 
     def get(self, job: str, owner: str = "") -> Job:
         """One job.
@@ -142,12 +155,14 @@ class JobStore:
 
     def done(self, job: str, data: bytes, told: dict[str, Any]) -> None:
         """Keep a result; one that was deleted meanwhile is dropped."""
-        with self._lock:
-            if not self._jobs("WHERE id = ?", (job,)):
-                return
+        if self._knows(job):
             write_bytes(self.result(job), data)
-            size = len(data) + self.picture(job).stat().st_size
-            self._finish(job, "done", size, told)
+        with self._lock:
+            if self._knows(job):
+                size = len(data) + self.picture(job).stat().st_size
+                self._finish(job, "done", size, told)
+                return
+        self.result(job).unlink(missing_ok=True)
 
     def failed(self, job: str, code: str, message: str) -> None:
         """Keep the reason."""
@@ -174,11 +189,17 @@ class JobStore:
     def _check_room(self, wanted: int) -> None:
         if self.limit == 0:
             raise Refusal("no_jobs", "this service takes no jobs: send the picture to /v1/upscale")
+        if wanted > self.limit_bytes:
+            raise Refusal(
+                "too_large",
+                f"this job may take {wanted:,} bytes, over the limit of {self.limit_bytes:,} for "
+                "all jobs together: ask for a smaller result, or send the picture to /v1/upscale",
+            )
         if len(self.unfinished()) >= self.limit:
             raise Refusal(
                 "jobs_full",
                 f"{self.limit} jobs are unfinished, the most there may be: ask again later",
-                retry_after_s=30,
+                retry_after_s=_SOON_S,
             )
         used = sum(job.bytes for job in self._jobs("", ()))
         if used + wanted > self.limit_bytes:
@@ -190,7 +211,9 @@ class JobStore:
             )
 
     def _until_room(self) -> float:
-        """Until the next finished job expires."""
+        """Until there may be some: soon where jobs are at work, else when the next one expires."""
+        if self.unfinished():
+            return _SOON_S
         ends = [job.finished for job in self._jobs("WHERE finished IS NOT NULL", ())]
         first = min((e for e in ends if e is not None), default=time.time())
         return max(1, first + self.keep_s - time.time())
@@ -207,12 +230,15 @@ class JobStore:
             rows = self._db.execute(f"SELECT * FROM job {where}", values).fetchall()
         return [_job(*row) for row in rows]
 
+    def _knows(self, job: str) -> bool:
+        return bool(self._jobs("WHERE id = ?", (job,)))
+
     def _change(self, statement: str, values: tuple[Any, ...]) -> None:
         with self._lock, self._db:
             self._db.execute(statement, values)
 
     def _tidy(self) -> None:
-        """Remove files without a row, and rows of unfinished jobs without a picture."""
+        """Remove files without a row, and give up jobs without a picture and those that kill."""
         remove_leftovers(self.folder)
         known = {job.id for job in self._jobs("", ())}
         for file in [*self.folder.glob("*.in"), *self.folder.glob("*.out")]:
@@ -221,6 +247,9 @@ class JobStore:
         for job in self.unfinished():
             if not self.picture(job.id).is_file():
                 self.failed(job.id, "internal", "the picture was lost: send it again")
+        for job in self._jobs("WHERE crashes >= ? AND state = 'queued'", (_MOST_CRASHES,)):
+            told = f"the service was killed {_MOST_CRASHES} times while it worked on this picture"
+            self.failed(job.id, "internal", f"{told}: ask for a smaller result")
 
 
 def _claimed(folder: Path) -> IO[str]:
@@ -246,6 +275,7 @@ def _job(
     size: int,
     parameters: str,
     told: str,
+    _crashes: int,
 ) -> Job:
     """A row of the table."""
     read = json.loads(parameters), json.loads(told)

@@ -10,6 +10,7 @@ waits short.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from bisect import insort
@@ -67,6 +68,7 @@ class _Entry:
     ticket: Ticket = field(compare=False)
     future: Future[Any] = field(compare=False)
     work: Callable[[Ticket], Any] = field(compare=False)
+    limit_s: float = field(compare=False)
 
     def run(self) -> None:
         """Work, so that the result or the error lands in the future."""
@@ -103,20 +105,28 @@ class Scheduler:
     ) -> tuple[Ticket, Future[Any]]:
         """Let a picture in; ``work`` is called on one of the threads when its turn comes.
 
+        Args:
+            cost: what it will take.
+            work: makes the result.
+            deadline_s: from now; of a job, from when work on it begins.
+            job: whether nobody waits on the line.
+
         Raises:
             Refusal: ``draining``, or ``queue_full`` with the seconds until there is room. Jobs are
                 never refused for the work before them: they can wait.
         """
         now = time.monotonic()
         due = self._due(now, cost.px, _JOB_PATIENCE if job else _PATIENCE)
-        ticket, future = Ticket(cost, due, now + deadline_s, job), Future[Any]()
+        expires = math.inf if job else now + deadline_s
+        ticket, future = Ticket(cost, due, expires, job), Future[Any]()
         with self._changed:
             if self.draining:
                 raise stopping()
             if not job:
                 self._check_wait(due)
             self._count += 1
-            insort(self._waiting, _Entry(due, self._count, ticket, future, work))
+            entry = _Entry(due, self._count, ticket, future, work, deadline_s)
+            insort(self._waiting, entry)
             self._changed.notify_all()
         self.show_queue()
         return ticket, future
@@ -197,7 +207,7 @@ class Scheduler:
                 while (index := self._next()) is None:
                     self._changed.wait(timeout=1)
                 entry = self._waiting.pop(index)
-                entry.ticket.started = time.monotonic()
+                entry.ticket.begin(entry.limit_s)
                 self._running.add(entry.ticket)
             entry.run()
             with self._changed:

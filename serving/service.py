@@ -16,12 +16,13 @@ from typing import Any
 
 import bentoml
 
-from serving.app import Service, make_app
+from serving.app import make_app
 from serving.engine import Engine, bundled_model
 from serving.guard import Guard
 from serving.job_runner import JobRunner
 from serving.jobs import JobStore
 from serving.settings import load_settings
+from serving.state import Service
 
 _NO_LIMIT_S = 10**9
 

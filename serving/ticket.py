@@ -61,6 +61,12 @@ class Ticket:
         self.remade_tiles = 0
         self._why: Refusal | None = None
 
+    def begin(self, limit_s: float) -> None:
+        """Work on it begins; a job has ``limit_s`` from now on, however long it waited."""
+        self.started = time.monotonic()
+        if self.job:
+            self.expires = self.started + limit_s
+
     @property
     def waited_s(self) -> float:
         """From arrival to the start of work."""
@@ -70,6 +76,11 @@ class Ticket:
     def stopped(self) -> bool:
         """Whether somebody stopped it."""
         return self._why is not None
+
+    @property
+    def reason(self) -> Refusal:
+        """Why it was stopped."""
+        return self._why or self.too_late()
 
     @property
     def left_px(self) -> float:
@@ -84,8 +95,13 @@ class Ticket:
         return 0 if self.stopped else max(0, self.tiles_total - self.tiles_done)
 
     def progress(self, done: int, total: int) -> None:
-        """Called by the upscaler after each tile."""
+        """Called by the upscaler after each tile, and between parts of what follows.
+
+        Raises:
+            Refusal: as `check`.
+        """
         self.tiles_done, self.tiles_total = done, total
+        self.check()
 
     def stop(self, why: Refusal) -> None:
         """Let work on it end before the next tile; the first reason counts."""
@@ -104,9 +120,10 @@ class Ticket:
 
     def too_late(self) -> Refusal:
         """The deadline has passed."""
-        limit = self.expires - self.arrived
+        since = self.started if self.job and self.started is not None else self.arrived
+        as_job = "" if self.job else ", or send it as a job to /v1/jobs where there are jobs"
         return Refusal(
             "deadline",
-            f"not done within {limit:.0f} s ({self.tiles_done} of {self.tiles_total} tiles were): "
-            "ask for a smaller result or a later deadline, or send it as a job to /v1/jobs",
+            f"not done within {self.expires - since:.0f} s ({self.tiles_done} of "
+            f"{self.tiles_total} tiles were): ask for a smaller result or a later deadline{as_job}",
         )

@@ -24,14 +24,17 @@ class Refused extends Error {
   }
 }
 
+class Silent extends Error {}  // nothing answered: a phone was locked, a network changed
+
 async function ask(path, options = {}) {
   const token = sessionStorage.getItem("token");
   const headers = { ...options.headers, ...(token && { Authorization: `Bearer ${token}` }) };
   let answer;
   try {
     answer = await fetch(path, { ...options, headers });
-  } catch {
-    throw new Error("The service does not answer. Is it running, and are you connected to it?");
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Silent("The service does not answer. Is it running, and are you connected to it?");
   }
   if (answer.ok) return answer;
   const told = await answer.json().catch(() => null);
@@ -55,6 +58,20 @@ async function patiently(path, options, attempt) {
   }
 }
 
+async function persistently(path, attempt) {
+  // A job goes on while nobody is connected, or while the service is started anew: for ten minutes.
+  for (const end = Date.now() + 600_000; ; ) {
+    try {
+      return await ask(path);
+    } catch (error) {
+      const later = error instanceof Silent || error.status === 503;
+      if (!later || attempt.stopped || Date.now() > end) throw error;
+      say("The service does not answer; asking again…");
+      await pause(2000);
+    }
+  }
+}
+
 // --- one picture's way ----------------------------------------------------------------------
 
 async function enlarge() {
@@ -70,7 +87,9 @@ async function enlarge() {
     if (!withJobs) return present(await sent.blob(), described(sent.headers), asked);
     attempt.job = await sent.json();
     const done = await watch(attempt);
-    if (!attempt.stopped) present(await (await ask(`v1/jobs/${attempt.job.id}/result`)).blob(), done, asked);
+    if (attempt.stopped) return;
+    const made = await persistently(`v1/jobs/${attempt.job.id}/result`, attempt);
+    present(await made.blob(), done, asked);
   } catch (error) {
     if (!attempt.stopped) complain(error.message);
   } finally {
@@ -95,7 +114,7 @@ function query(asked) {
 async function watch(attempt) {
   for (let wait = 150; ; wait = Math.min(wait * 1.3, 1000)) {
     if (attempt.stopped) return null;
-    const job = await (await ask(`v1/jobs/${attempt.job.id}`)).json();
+    const job = await (await persistently(`v1/jobs/${attempt.job.id}`, attempt)).json();
     if (job.state === "done") return job;
     if (job.state === "failed") throw new Error(job.error.message);
     progress(job);
@@ -114,7 +133,7 @@ function end(attempt) {
 function stop() {
   if (!current) return;
   current.stopped = true;
-  if (!current.job && !withJobs) current.abort.abort();
+  if (!current.job) current.abort.abort();
   say("Stopping…");
 }
 
@@ -171,9 +190,16 @@ function slide(percent) {
   at("line").style.left = `${percent}%`;
 }
 
+function drag(event) {
+  // Of the line's handle, where a finger on the picture moves the picture.
+  const pair = at("pair").getBoundingClientRect();
+  slide(Math.min(100, Math.max(0, 100 * (event.clientX - pair.left) / pair.width)));
+}
+
 function zoom(actual) {
   at("zoom").setAttribute("aria-pressed", actual);
   at("view").classList.toggle("fit", !actual);
+  at("view").tabIndex = actual ? 0 : -1;  // so that arrow keys move it
 }
 
 function value(name) { return document.querySelector(`input[name="${name}"]:checked`).value; }
@@ -238,6 +264,7 @@ async function introduce() {
   } catch (error) {
     if (error.status === 503) { at("model").textContent = "the model is being loaded…"; setTimeout(introduce, 2000); }
     else if (error.status !== 401) complain(error.message);
+    else if (sessionStorage.getItem("token")) complain("This is not a token that the service knows");
   }
 }
 
@@ -247,8 +274,10 @@ at("file").addEventListener("change", event => { choose(event.target.files[0]); 
 at("stop").addEventListener("click", stop);
 at("zoom").addEventListener("click", () => zoom(at("zoom").getAttribute("aria-pressed") !== "true"));
 at("slide").addEventListener("input", event => slide(Number(event.target.value)));
+at("line").addEventListener("pointerdown", event => at("line").setPointerCapture(event.pointerId));
+at("line").addEventListener("pointermove", event => { if (at("line").hasPointerCapture(event.pointerId)) drag(event); });
 at("fidelity").addEventListener("input", fidelityTold);
-at("token").addEventListener("change", event => { sessionStorage.setItem("token", event.target.value.trim()); introduce(); });
+at("token").addEventListener("change", event => { show("error", false); sessionStorage.setItem("token", event.target.value.trim()); introduce(); });
 for (const kind of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, event => {
     event.preventDefault();

@@ -112,6 +112,13 @@ def _huge_header(rng: np.random.Generator) -> bytes:
     return bytes(data)
 
 
+def _endless_scans(rng: np.random.Generator) -> bytes:
+    """A few kilobytes that have the whole picture gone over thousands of times."""
+    whole = _plain(rng, "JPEG", progressive=True)
+    last = whole.rfind(b"\xff\xda")
+    return whole[:-2] + whole[last:-2] * int(rng.integers(1000, 5000)) + whole[-2:]
+
+
 def _cmyk(rng: np.random.Generator) -> bytes:
     pixels = rng.integers(0, 256, (24, 24, 4), dtype=np.uint8)
     return _saved(Image.fromarray(pixels, "CMYK"), str(rng.choice(["JPEG", "TIFF"])))
@@ -248,6 +255,7 @@ _MAKERS: tuple[tuple[str, Maker], ...] = (
     ("profile-bomb", _profile_bomb),
     ("no-pixels", _no_pixels),
     ("huge-header", _huge_header),
+    ("endless-scans", _endless_scans),
     ("cmyk", _cmyk),
     ("deep", _deep),
     ("deep-tiff", _deep_tiff),

@@ -10,9 +10,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from serving.app import Service, make_app
+from serving.app import make_app
 from serving.guard import Guard
 from serving.settings import ServeSettings
+from serving.state import Service
 from tests.conftest import scene
 from tests.serving.fakes import encoded
 

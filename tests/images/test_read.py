@@ -201,7 +201,7 @@ def test_heic_without_its_package_says_what_to_install(monkeypatch):
 
     monkeypatch.setattr(formats, "find_spec", lambda _: None)
     formats.readable.cache_clear()
-    with pytest.raises(ImageError, match=r"pip install 'tudsr\[heic\]'"):
+    with pytest.raises(ImageError, match=r"install -e .\.\[heic\]"):
         read_image(bytes(4) + b"ftypheic" + bytes(100))
     formats.readable.cache_clear()
 

@@ -15,6 +15,7 @@ from PIL import Image
 from tests.images.test_read import RNG, code_of, rgb, stored
 from tudsr.errors import ImageError
 from tudsr.images.read import read_image
+from tudsr.images.scans import count_scans
 
 
 @pytest.mark.parametrize("name", ["empty.png", "missing.png", "folder.png"])
@@ -52,6 +53,26 @@ def test_animations_and_pages_are_refused(fmt):
     frames = [Image.fromarray(rgb()) for _ in range(3)]
     data = stored(frames[0], fmt, save_all=True, append_images=frames[1:])
     assert code_of(data) == "animated"
+
+
+def more_scans(data: bytes, count: int) -> bytes:
+    """The last scan of a progressive JPEG again and again."""
+    return data[:-2] + data[data.rfind(b"\xff\xda") : -2] * count + data[-2:]
+
+
+def test_a_jpeg_that_asks_for_thousands_of_passes_is_refused_before_any(tmp_path):
+    usual = stored(Image.fromarray(rgb(64, 64)), "JPEG", progressive=True)
+    assert 1 < count_scans(usual) < 20
+    assert count_scans(more_scans(usual, 20)) == count_scans(usual) + 20
+    (tmp_path / "many.jpg").write_bytes(more_scans(usual, 3000))
+    for source in (more_scans(usual, 3000), tmp_path / "many.jpg"):
+        assert code_of(source) == "too_large"
+
+
+def test_scans_of_thumbnails_and_bytes_in_profiles_do_not_count():
+    data = stored(Image.fromarray(rgb(64, 64)), "JPEG", exif=b"Exif\0\0" + b"\xff\xda" * 1000)
+    assert count_scans(data) == 1
+    assert read_image(data).size == (64, 64)
 
 
 def test_a_phones_preview_picture_is_no_animation():

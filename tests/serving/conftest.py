@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from serving.app import Service, make_app
+from serving.app import make_app
 from serving.engine import Engine
 from serving.guard import Guard
 from serving.job_runner import JobRunner
 from serving.jobs import JobStore
 from serving.settings import ServeSettings
+from serving.state import Service
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 500

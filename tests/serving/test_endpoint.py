@@ -166,6 +166,9 @@ def test_a_job_is_made_watched_fetched_and_deleted(inside, slow):
     assert result.headers["Content-Type"] == "image/webp"
     assert result.headers["X-Tudsr-Size"] == "64x64"
     assert Image.open(io.BytesIO(result.content)).size == (64, 64)
+    for wrong in ("bytes=999999999-", "furlongs=1-2"):
+        ranged = get(told["result"], headers={"Range": wrong})
+        assert (ranged.status_code, ranged.content) == (200, result.content)
     assert inside.client.delete(where).status_code == 204
     assert error_of(get(where)) == (404, "no_such_job")
 

@@ -1,11 +1,14 @@
 """Jobs outlive the service, and do not outgrow their folder."""
 
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
+from serving import jobs
 from serving.jobs import JobStore
 from serving.refusal import Refusal
 from tudsr.errors import SettingsError
@@ -127,3 +130,76 @@ def test_a_service_without_jobs_says_where_to_go(tmp_path):
     with pytest.raises(Refusal, match="/v1/upscale") as caught:
         store(tmp_path, limit=0).add(b"picture", {}, 10)
     assert (caught.value.status, caught.value.code) == (404, "no_jobs")
+
+
+def test_a_job_that_kills_the_service_again_and_again_is_given_up(tmp_path):
+    """Else it would after every restart."""
+    first = store(tmp_path)
+    kills, waits = first.add(b"picture", {}, 100), first.add(b"picture", {}, 100)
+    for _ in range(2):
+        first.running(kills.id)
+        first.close()
+        first = store(tmp_path)
+        assert first.get(kills.id).state == "queued"
+    first.running(kills.id)
+    first.running(waits.id)
+    first.running(waits.id, now=False)  # put off by an orderly end, which does not count
+    first.close()
+    last = store(tmp_path)
+    assert last.get(kills.id).state == "failed"
+    assert "killed 3 times" in last.get(kills.id).told["message"]
+    assert [job.id for job in last.unfinished()] == [waits.id]
+
+
+def test_jobs_of_a_former_version_are_read(tmp_path):
+    old = sqlite3.connect(tmp_path / "jobs.db")
+    old.execute(jobs._TABLE)
+    old.execute("INSERT INTO job VALUES ('a', '', 'done', 1, ?, 7, '{}', '{}')", (time.time(),))
+    old.commit()
+    old.close()
+    (tmp_path / "a.in").touch()
+    assert store(tmp_path).get("a").state == "done"
+
+
+def test_a_full_folder_empties_soon_where_jobs_are_at_work(tmp_path):
+    small = store(tmp_path, limit_bytes=1000)
+    job = small.add(bytes(300), {}, 600)
+    with pytest.raises(Refusal) as caught:
+        small.add(bytes(300), {}, 600)
+    assert (caught.value.code, caught.value.retry_after_s) == ("jobs_full", 30)
+    small.failed(job.id, "truncated", "it is cut off")
+    small.add(bytes(300), {}, 600)
+
+
+def test_a_job_that_can_never_fit_is_told_so(tmp_path):
+    with pytest.raises(Refusal, match=r"over the limit of 1,000 for all jobs") as caught:
+        store(tmp_path, limit_bytes=1000).add(bytes(300), {}, 800)
+    assert (caught.value.code, caught.value.retry_after_s) == ("too_large", None)
+
+
+def test_a_slow_disk_keeps_nobody_waiting_who_asks_for_a_state(tmp_path, monkeypatch):
+    kept = store(tmp_path, limit_bytes=100_000)
+    job, other = (kept.add(b"picture", {}, 100) for _ in range(2))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(path, data):
+        begun.set()
+        assert go_on.wait(30)
+        path.write_bytes(data)
+
+    monkeypatch.setattr(jobs, "write_bytes", slowly)
+    writers = [
+        threading.Thread(target=kept.done, args=(job.id, b"result", {})),
+        threading.Thread(target=kept.add, args=(b"picture", {}, 100)),
+    ]
+    for writer in writers:
+        begun.clear()
+        writer.start()
+        assert begun.wait(30)
+        start = time.monotonic()
+        assert kept.get(other.id).state == "queued"
+        assert time.monotonic() - start < 5
+    go_on.set()
+    for writer in writers:
+        writer.join(30)
+    assert kept.get(job.id).state == "done" and len(kept.unfinished()) == 2

@@ -119,7 +119,7 @@ def test_the_control_of_fidelity_decides_the_result(page, tmp_path):
         wait(page, lambda: at(page, "after").get_property("naturalWidth") == 96)
         made[told] = _colours(page, "after")
     assert len({tuple(pixels) for pixels in made.values()}) == 2
-    at(page, "fidelity").send_keys(Keys.ARROW_RIGHT * 3)
+    at(page, "fidelity").send_keys(Keys.ARROW_RIGHT)
     assert at(page, "fidelity-told").text == "0.3, faithful"
 
 
@@ -169,6 +169,75 @@ def test_the_keyboard_alone_does_it_all(page, tmp_path):
     wait(page, lambda: page.switch_to.active_element.get_attribute("id") == "slide")
     page.switch_to.active_element.send_keys(Keys.HOME)
     assert "100%" in at(page, "before").value_of_css_property("clip-path")
+
+
+@pytest.fixture
+def phone(page):
+    """The page on a screen of 360 x 740, touched by fingers."""
+    shape = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", shape)
+    page.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    page.refresh()
+    yield page
+    page.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def _scrolled(page) -> int:
+    return page.execute_script("return document.getElementById('view').scrollLeft")
+
+
+def _centre(page, what: str) -> list[float]:
+    return page.execute_script(
+        "const r = document.querySelector(arguments[0]).getBoundingClientRect();"
+        "return [r.x + r.width / 2, r.y + r.height / 2]",
+        what,
+    )
+
+
+def test_at_its_actual_size_keys_and_fingers_move_the_picture_and_the_handle_the_line(
+    phone, tmp_path
+):
+    picture = tmp_path / "wide.png"
+    Image.fromarray(scene(9, 60)).save(picture)
+    page = phone
+    page.find_element(By.CSS_SELECTOR, "input[value='8']").send_keys(Keys.SPACE)
+    give(page, picture)
+    wait(page, lambda: "480 × 480" in at(page, "size").text)
+    at(page, "go").click()
+    wait(page, lambda: at(page, "made").text == "480 × 480 pixels", 120)
+    at(page, "zoom").click()
+    page.execute_script("document.getElementById('view').scrollIntoView({behavior: 'instant'})")
+    at(page, "view").send_keys(Keys.ARROW_RIGHT)
+    wait(page, lambda: _scrolled(page) > 0)
+    # Headless, a synthesised gesture scrolls no page at all: so what decides where a finger's goes.
+    x, y = _centre(page, "#view")
+    under = "return document.elementFromPoint(arguments[0], arguments[1]).id"
+    assert page.execute_script(under, x + 100, y) in ("after", "before")
+    assert at(page, "pair").value_of_css_property("touch-action") == "auto"
+    clip, (x, y) = at(page, "before").value_of_css_property("clip-path"), _centre(page, "#line i")
+    for kind, at_x in (("mousePressed", x), ("mouseMoved", x - 40), ("mouseReleased", x - 40)):
+        press = {"type": kind, "x": at_x, "y": y, "button": "left", "clickCount": 1}
+        page.execute_cdp_cmd("Input.dispatchMouseEvent", press)
+    assert at(page, "before").value_of_css_property("clip-path") != clip
+
+
+def test_a_connection_that_breaks_off_costs_nothing(page, tmp_path):
+    """A phone is locked, a network changes, the service is started anew: the job goes on."""
+    page.refresh()
+    picture = tmp_path / "tunnel.png"
+    Image.fromarray(scene(10, 48)).save(picture)
+    give(page, picture)
+    wait(page, lambda: at(page, "go").is_enabled())
+    page.execute_script(
+        "const there = window.fetch; window.lost = 0;"
+        "window.fetch = (path, how) => /jobs\\/[^/]+/.test(path) && window.lost++ < 3"
+        " ? Promise.reject(new TypeError('Failed to fetch')) : there(path, how)"
+    )
+    at(page, "go").click()
+    wait(page, lambda: "asking again" in at(page, "state").text)
+    wait(page, lambda: at(page, "made").text == "192 × 192 pixels")
+    assert not at(page, "error").is_displayed()
 
 
 def test_a_text_file_is_refused_with_the_services_sentence(page, tmp_path):

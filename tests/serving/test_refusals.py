@@ -91,6 +91,9 @@ def test_other_addresses_and_methods(inside):
     answer = inside.client.delete("/v1/upscale")
     assert error_of(answer) == (405, "method_not_allowed")
     assert answer.headers["Allow"] == "POST"
+    for method in ("PROPFIND", "FOO"):
+        assert error_of(inside.client.request(method, "/v1/upscale"))[1] == "method_not_allowed"
+        assert error_of(inside.client.request(method, "/etc"))[1] == "not_found"
 
 
 def _codes_of_image_errors() -> set[str]:

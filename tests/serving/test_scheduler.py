@@ -1,5 +1,6 @@
 """Whose turn it is, which tiles go together, and what makes work stop."""
 
+import math
 import threading
 import time
 
@@ -262,3 +263,22 @@ def test_a_large_tile_says_more_about_speed_than_small_ones():
     assert speed.s_per_px == pytest.approx(0.4 / 512**2, rel=0.01)
     speed.starts_anew()
     assert speed.s_per_px == guessed
+
+
+def test_a_jobs_time_begins_with_its_work():
+    """However long it waited: nobody is on the line."""
+    rig = Rig(slots=2)
+    rig.hold()
+    ahead = rig.submit("ahead", 3, job=True)[1]
+    _, late = rig.submit("late", 3, job=True, deadline_s=0.3)
+    time.sleep(0.5)
+    rig.runtime.gate.set()
+    assert (ahead.result(30), late.result(30)) == ("ahead", "late")
+
+
+def test_a_job_that_takes_too_long_is_not_told_to_be_a_job():
+    ticket = Ticket(cost(4), 0, math.inf, job=True)
+    ticket.begin(-1)
+    with pytest.raises(Refusal) as caught:
+        ticket.progress(1, 4)
+    assert caught.value.code == "deadline" and "/v1/jobs" not in str(caught.value)

@@ -6,6 +6,7 @@ import time
 import numpy as np
 
 from serving.batching import SharedRuntime, TileQueue
+from serving.refusal import Refusal
 from serving.scheduler import Speed
 from serving.ticket import Cost, Ticket
 from tests.serving.fakes import FakeRuntime, until
@@ -118,3 +119,27 @@ def test_a_batch_that_fails_leaves_room_for_the_next():
         else:
             raise AssertionError("the error was lost")
     np.testing.assert_array_equal(shared.restore(TILE, 1), TILE)
+
+
+def test_tiles_of_a_stopped_picture_are_not_computed():
+    runtime, stopped = FakeRuntime(), ticket()
+    tiles = TileQueue(PX, Speed())
+    runtime.gate.clear()
+    first = ask(SharedRuntime(tiles, runtime, ticket()), 1)
+    until(lambda: runtime.entered)
+    told: list[str] = []
+
+    def wait_for_a_tile() -> None:
+        try:
+            SharedRuntime(tiles, runtime, stopped).restore(TILE, 2)
+        except Refusal as refusal:
+            told.append(refusal.code)
+
+    waiting = threading.Thread(target=wait_for_a_tile)
+    waiting.start()
+    until(lambda: len(tiles._waiting) == 1)
+    stopped.stop(Refusal("client_gone", "gone"))
+    runtime.gate.set()
+    for thread in (*first, waiting):
+        thread.join(30)
+    assert told == ["client_gone"] and len(runtime.batches) == 1

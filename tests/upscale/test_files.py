@@ -70,6 +70,14 @@ def test_a_source_that_has_changed_is_made_anew(folder, tmp_path):
     assert (tmp_path / "out" / "a.png").read_bytes() != old
 
 
+def test_a_picture_that_goes_meanwhile_fails_and_the_rest_is_made(folder, tmp_path):
+    going = FolderRun(folder, tmp_path / "out", Chosen(None, Target(scale=2.0)))
+    first, second, *_ = going.jobs
+    first.source.unlink()
+    assert "No such file" in (going.make(first).error or "")
+    assert going.make(second).error is None
+
+
 def test_what_another_scale_made_is_left_alone(folder, tmp_path):
     run(folder, tmp_path / "out")
     outcomes = run(folder, tmp_path / "out", scale=3)

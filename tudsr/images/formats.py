@@ -36,7 +36,7 @@ def looks_like_a_picture(data: bytes) -> bool:
 def missing(data: bytes) -> str | None:
     """What to install or do, where the data is of a known format that cannot be read here."""
     if _brand(data) in _HEIC and "HEIF" not in readable():
-        return "is HEIC, which needs an extra (uv pip install -e '.[heic]'): or export it as JPEG"
+        return "is HEIC, which needs an extra (uv pip install -e '.[heic]'), or export it as JPEG"
     if _brand(data) in _AVIF and "AVIF" not in readable():
         return "is AVIF, which this Pillow was built without: export it as PNG or WebP"
     return None

@@ -28,6 +28,7 @@ from tudsr.images.decode import (
 from tudsr.images.formats import KNOWN, looks_like_a_picture, missing, readable, sample_bits
 from tudsr.images.metadata import kept_dpi, kept_exif, kept_xmp, orientation_of, png_without_pixels
 from tudsr.images.picture import Picture, Windows
+from tudsr.images.scans import check_scans
 from tudsr.images.turn import decode_into, turned
 
 MAX_PIXELS = 100_000_000
@@ -191,6 +192,8 @@ def _identified(source: Path | bytes, max_pixels: int) -> Generator[_Found]:
         stream.seek(0)
         with _opened(stream, head, name) as image:
             _check_header(image, name, max_pixels)
+            if image.format in ("JPEG", "MPO"):
+                check_scans(source, name)
             yield _Found(source, image, _is_16_bit(source, head, image, name), name)
 
 

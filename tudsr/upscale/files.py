@@ -137,7 +137,11 @@ class FolderRun:
 
     def make(self, job: Job, progress: Progress | None = None, note: Note | None = None) -> Outcome:
         """Enlarge one of the jobs, or skip it, and note what became of it."""
-        name, now = job.source.relative_to(self.source).as_posix(), stamp(job.source)
+        name = job.source.relative_to(self.source).as_posix()
+        try:
+            now = stamp(job.source)
+        except OSError as error:  # it went, or its disk did, since the folder was looked through
+            return Outcome(job, error=f"{job.source}: {error.strerror}")
         known = self.manifest.entries.get(name)
         if known is not None and known.error is None and known.stamp != now:
             job.target.unlink(missing_ok=True)
