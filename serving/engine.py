@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import math
 import threading
 import time
 from collections.abc import Generator
@@ -31,7 +30,14 @@ from tudsr.profile import UpscaleSettings
 from tudsr.release.bundle import BundleManifest, load_bundle
 from tudsr.release.locate import Located, locate
 from tudsr.upscale.chosen import signature
-from tudsr.upscale.memory import beside_bands, check_result, fitted, smaller_tile, tiles_at_once
+from tudsr.upscale.memory import (
+    beside_bands,
+    check_result,
+    check_side,
+    fitted,
+    smaller_tile,
+    tiles_at_once,
+)
 from tudsr.upscale.runtime import TileRuntime
 from tudsr.upscale.upscaler import Upscaler
 
@@ -155,6 +161,7 @@ class Engine:
             SettingsError: a size out of range.
         """
         header = read_header(data, self.settings.max_input_px)
+        check_side(asked.target.size(*header.size))
         how = self._settings(self.model, asked)
         cost = cost_of(header.size, asked.target, how, self.model.runtime.size_multiple)
         if cost.result_px > self.settings.max_output_px:
@@ -178,7 +185,7 @@ class Engine:
             chosen = asked.encoder or (picture.format if picture.format in MEDIA_TYPES else "PNG")
             size = asked.target.size(*picture.size)
             check_fits(chosen, *size, transparent=is_see_through(picture))
-            check_result(budget, math.prod(size), chosen)
+            check_result(budget, size, chosen)
             like = picture.stripped() if asked.strip else picture
             like = like.signed(self._signature(model, asked))
             out, rows = io.BytesIO(), _Timed(self._rows(model, picture, asked, ticket))

@@ -24,6 +24,7 @@ from tudsr.errors import TudsrError
 
 Parameter = str | int | float
 _LATER = (429, 503)
+_RESTART_S = 2.0  # between questions to a service that is being started
 _FIRST_POLL_S, _LAST_POLL_S = 0.1, 2.0
 
 
@@ -78,7 +79,8 @@ class Client:
         url: of the service.
         token: bearer token, where it asks for one.
         timeout_s: longest wait for one answer.
-        patience_s: a full or stopping service is asked again, when it says, for so long in all.
+        patience_s: a full or stopping service is asked again, when it says, for so long in all; so
+            is one that does not answer, where it was there before.
     """
 
     def __init__(
@@ -159,17 +161,26 @@ class Client:
         parameters: dict[str, Parameter] | None = None,
         picture: Path | bytes | None = None,
     ) -> _Answer:
-        """Ask until there is an answer or patience ends."""
+        """Ask until there is an answer or patience ends.
+
+        A service that said that it is stopping, or that has a job of ours, is started anew: it is
+        asked again though nothing answers.
+        """
         data = picture.read_bytes() if isinstance(picture, Path) else picture
         query = f"?{urlencode(parameters)}" if parameters else ""
-        end = time.monotonic() + self.patience_s
+        end, told = time.monotonic() + self.patience_s, False
         while True:
             try:
                 return self._ask_once(method, f"{self.url}{path}{query}", data)
             except ServiceError as error:
                 wait_s = error.retry_after_s
-                if error.status not in _LATER or wait_s is None or time.monotonic() + wait_s > end:
+                if error.code == "unreachable" and (told or path.startswith("/v1/jobs/")):
+                    wait_s = _RESTART_S
+                elif error.status not in _LATER:
                     raise
+                if wait_s is None or time.monotonic() + wait_s > end:
+                    raise
+                told = True
                 time.sleep(wait_s)
 
     def _ask_once(self, method: str, url: str, data: bytes | None) -> _Answer:

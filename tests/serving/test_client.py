@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.conftest import scene
 from tests.serving.fakes import encoded
-from tudsr.client import Client, ServiceError
+from tudsr.client import Client, ServiceError, _Answer
 
 
 def test_a_picture_a_job_and_a_refusal(server, tmp_path):
@@ -76,6 +76,27 @@ def test_patience_ends(full):
         Client(f"http://127.0.0.1:{full.server_port}", patience_s=0.5).info()
     assert (caught.value.code, caught.value.retry_after_s) == ("queue_full", 1)
     assert len(full.asked) == 1
+
+
+@pytest.mark.parametrize("method", ["info", "job"])
+def test_a_service_that_is_started_anew_is_waited_for(monkeypatch, method):
+    """It says that it is stopping, or a job of ours is there: then nothing answers for a while."""
+    monkeypatch.setattr("tudsr.client._RESTART_S", 0.01)
+    silent = ServiceError("unreachable", "does not answer")
+    draining = ServiceError("draining", "is being stopped", 503, 0.01)
+    before = [draining] if method == "info" else []
+    answers = [*before, silent, silent, b'{"id": "a", "state": "done", "model": "m"}']
+
+    def ask_once(*_):
+        answer = answers.pop(0)
+        if isinstance(answer, ServiceError):
+            raise answer
+        return _Answer(answer, {})
+
+    client = Client()
+    monkeypatch.setattr(client, "_ask_once", ask_once)
+    told = client.info()["model"] if method == "info" else client.job("a").state
+    assert told == ("m" if method == "info" else "done") and not answers
 
 
 def test_nobody_there_is_one_sentence():

@@ -190,6 +190,9 @@ def test_what_does_not_fit_the_memory_is_refused_before_any_work(tmp_path):
     assert caught.value.code == "too_large"
     with pytest.raises(SettingsError, match="give at least 96"):
         make("a.png", "out.png", 95)
+    Image.new("L", (16_400, 8)).save(tmp_path / "thread.png")
+    with pytest.raises(ImageError, match=r"a side of 131,200 pixels, over the limit of 131,072"):
+        make("thread.png", "out.png", 300)
 
 
 def test_tiles_shrink_to_fit_the_memory_and_a_wanted_one_that_does_not_is_refused(tmp_path):

@@ -85,7 +85,7 @@ def upscale_one(
     with open_image(job.source, MAX_INPUT_PX, beside_bands(budget)) as picture:
         (height, width), fmt = chosen.target.size(*picture.size), format_of(job.target)
         check_fits(fmt, height, width, transparent=is_see_through(picture))
-        check_result(budget, height * width, fmt)
+        check_result(budget, (height, width), fmt)
         like = picture.stripped() if chosen.strip else picture
         rows = chosen.upscaler().upscale_rows(
             picture, chosen.target, fidelity=chosen.fidelity, progress=progress, note=note

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Everything else is streamed, to a file, so what bounds it is the disk and patience.
 MAX_INPUT_PX = 2**30
+MAX_SIDE_PX = 2**17
 
 _BANDS_BYTES = 48 * 2**20
 # Measured, less than the next whole number of bytes a pixel (docs/upscaling.md).
@@ -97,12 +98,33 @@ def smaller_tile(own: UpscaleSettings, used: UpscaleSettings, budget_bytes: int)
     )
 
 
-def check_result(budget_bytes: int, output_px: int, fmt: str) -> None:
-    """Refuse, before any work, a result whose format cannot be written in parts and does not fit.
+def check_side(size: tuple[int, int]) -> None:
+    """Refuse a result, (height, width), with a longer side than `MAX_SIDE_PX`.
+
+    Bands are rows as wide as the picture, and the correction keeps weights for each of an input's
+    rows and columns: both grow with a side.
 
     Raises:
         ImageError: ``too_large``.
     """
+    if max(size) > MAX_SIDE_PX:
+        raise ImageError(
+            "too_large",
+            f"the result would have a side of {max(size):,} pixels, over the limit of "
+            f"{MAX_SIDE_PX:,}: ask for a smaller one, or cut the picture up",
+        )
+
+
+def check_result(budget_bytes: int, size: tuple[int, int], fmt: str) -> None:
+    """Refuse, before any work, a result, (height, width), that does not fit.
+
+    Its side is too long, or its format cannot be written in parts.
+
+    Raises:
+        ImageError: ``too_large``.
+    """
+    check_side(size)
+    output_px = size[0] * size[1]
     whole = _ENCODER_BYTES_PER_PX.get(fmt, 0) * output_px
     if whole > beside_bands(budget_bytes):
         raise ImageError(
