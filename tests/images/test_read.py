@@ -145,6 +145,16 @@ def with_tag(image: Image.Image, orientation: int) -> Image.Image:
     return image
 
 
+def test_what_people_wrote_is_kept_and_what_the_old_file_was_goes():
+    exif = Image.Exif()
+    exif[40091], exif[18246] = "a title".encode("utf-16-le"), 4
+    exif[0x8769] = {0x9003: "2020:01:01 00:00:00", 40962: 16, 40963: 16}
+    kept = Image.Exif()
+    kept.load(read_image(stored(Image.fromarray(rgb(16, 16)), "JPEG", exif=exif)).exif)
+    assert (kept[18246], dict(kept.get_ifd(0x8769))) == (4, {0x9003: "2020:01:01 00:00:00"})
+    assert bytes(kept[40091]).decode("utf-16-le") == "a title"
+
+
 def test_profile_and_camera_tags_are_kept():
     exif = Image.Exif()
     exif[0x8769] = {0x9003: "2020:01:01 00:00:00"}

@@ -15,9 +15,15 @@ from PIL import Image, ImageCms
 
 from tudsr.errors import ImageError
 
-# Description, make, model, resolution (282, 283, 296), software, date, artist, copyright. Tags of
-# the storage layout, such as a TIFF's strips, would describe the old file, not the new one.
-_DESCRIPTIVE = (270, 271, 272, 282, 283, 296, 305, 306, 315, 33432)
+# Description, make, model, resolution (282, 283, 296), software, date, artist, host, rating (both),
+# copyright, and what Windows adds: title, comment, author, keywords, subject. Tags of the storage
+# layout, such as a TIFF's strips, would describe the old file, not the new one.
+_DESCRIPTIVE = (
+    *(270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 18249, 33432),
+    *(40091, 40092, 40093, 40094, 40095),
+)
+# The old file's width and height, and a pointer to a table that does not come along.
+_STALE = (40962, 40963, 40965)
 # As an attribute or as an element.
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:\s*=\s*["']|>\s*))[2-8]""")
 _MAX_DPI = 65535
@@ -60,7 +66,7 @@ def png_without_pixels(stream: BinaryIO) -> bytes:
 def kept_exif(image: Image.Image) -> bytes | None:
     """The descriptive tags, camera and place of a decoded image, as an EXIF block.
 
-    The orientation goes (it is applied), and so does the thumbnail (it would be stale). A block
+    The orientation goes (it is applied), and so do thumbnail and size (they would be stale). A block
     that cannot be parsed is left out, as viewers do: it says nothing about the pixels.
     """
     try:
@@ -69,7 +75,7 @@ def kept_exif(image: Image.Image) -> bytes | None:
             if tag in source:
                 kept[tag] = source[tag]
         for ifd in (_EXIF_IFD, _GPS_IFD):
-            tags = dict(source.get_ifd(ifd))
+            tags = {k: v for k, v in source.get_ifd(ifd).items() if k not in _STALE}
             if tags:
                 kept[ifd] = tags
         return kept.tobytes() if len(kept) else None
