@@ -25,6 +25,7 @@ from tudsr.train.checkpoint import (
     save_checkpoint,
     training_inputs,
 )
+from tudsr.train.meter import FiniteCheck
 from tudsr.train.pairs import TrainingPairs
 from tudsr.train.record import read_metrics
 from tudsr.train.stages import train_stage1
@@ -132,6 +133,19 @@ def test_a_loss_that_was_no_number_between_two_rows_is_named_and_never_saved(
         train_stage1(profile, photos, tmp_path / "out", tmp_path / "work")
     saved = sorted(p.name for p in tmp_path.glob("work/*/checkpoints/*"))
     assert saved == ["0000000008"]
+
+
+def test_of_losses_that_are_no_numbers_those_that_were_first_are_named():
+    """After an update with one of them the weights are spoilt, and with them every loss."""
+    check = FiniteCheck("stage 1", "checkpoints")
+    good, bad = torch.ones(()), torch.tensor(float("nan"))
+    check.note(4, {"loss_l1": good, "loss_gan": good, "loss_total": good})
+    check.note(8, {"loss_l1": good, "loss_gan": bad, "loss_total": bad})
+    check.note(12, {"loss_l1": bad, "loss_gan": bad, "loss_total": bad})
+    with pytest.raises(TrainingError) as said:
+        check.check()
+    assert "stage 1: loss_gan, loss_total is not finite after 8 images" in str(said.value)
+    assert "loss_l1" not in str(said.value)
 
 
 def test_weights_spoilt_by_a_gradient_are_never_saved_though_the_loss_was_fine(

@@ -78,17 +78,19 @@ class FiniteCheck:
         """Look at what was kept; every rank must come here at the same update.
 
         Raises:
-            TrainingError: it names each loss that was not finite, on whichever rank.
+            TrainingError: it names the losses that were not finite first, on whichever rank;
+                those after them only follow from weights that these have spoilt.
         """
         if not self._first_bad:
             return
         kept = torch.stack(list(self._first_bad.values())).tolist()
         first_bad = dict(zip(self._first_bad, maximum(kept), strict=True))
         self._first_bad.clear()
-        bad = {name: int(seen) for name, seen in first_bad.items() if seen > 0}
+        bad = [seen for seen in first_bad.values() if seen > 0]
         if bad:
+            first = [name for name, seen in first_bad.items() if seen == min(bad)]
             raise TrainingError(
-                f"{self.name}: {', '.join(bad)} is not finite after {min(bad.values())} images; "
+                f"{self.name}: {', '.join(first)} is not finite after {int(min(bad))} images; "
                 f"the last checkpoint under {self.kept} is kept. Lower the learning rate or "
                 "clip_norm"
             )
