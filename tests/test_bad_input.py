@@ -4,6 +4,8 @@ import ctypes
 import errno
 import json
 import os
+import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -24,13 +26,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def tudsr(
-    *arguments: object, before: Callable[[], None] | None = None, **environment: str
+    *arguments: object,
+    before: Callable[[], None] | None = None,
+    cwd: Path = ROOT,
+    **environment: str,
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "tudsr", *map(str, arguments)],
         capture_output=True,
         text=True,
-        env={**os.environ, **environment},
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         preexec_fn=before,
         timeout=300,
     )
@@ -162,6 +168,31 @@ def test_a_full_disk_in_training_keeps_the_last_checkpoint(photos, tmp_path, mon
     )
     train_stage1(profile, photos, tmp_path / "out", tmp_path / "work")
     assert resumed == saved
+
+
+def at_most(size: int) -> Callable[[], None]:
+    """In a child, before its program: no file may grow beyond so many bytes."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+@pytest.mark.parametrize(
+    ("size", "name"), [(100, "metrics.jsonl"), (100_000, "checkpoints/0000000008")]
+)
+def test_a_disk_that_takes_no_more_is_one_sentence_of_the_command(photos, tmp_path, size, name):
+    for split in ("train", "val", "test"):
+        shutil.copytree(photos[0].parent, tmp_path / "data" / split, ignore=_all_but_pictures)
+    profile = tmp_path / "mine.yaml"  # without a worker, whose shared memory would be limited too
+    profile.write_text(
+        "extends: smoke\nruntime: {data_workers: 0}\nstage1: {log_every: 4}\n", "utf-8"
+    )
+    command = ("train", "stage1", "--profile", profile, "--out", "out", "--work", "work")
+    done = tudsr(*command, before=at_most(size), cwd=tmp_path)
+    says(done, name, "File too large", "Nothing that was there is lost")
+    assert not list(tmp_path.glob("work/*/checkpoints/*"))
+
+
+def _all_but_pictures(_: str, names: list[str]) -> list[str]:
+    return [name for name in names if not name.endswith(".png")]
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from tudsr.images.atomic import write_json, write_text, writing, writing_dir
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_what_is_written_is_there_and_nothing_else(tmp_path):
@@ -35,6 +38,28 @@ def test_an_error_while_writing_keeps_the_old_file(tmp_path):
         fail_halfway()
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_full_disk_is_named_whichever_library_met_it(tmp_path):
+    """In a child under a real limit: Python's error has no file name, safetensors' no number."""
+    code = (
+        "import resource, sys\nfrom pathlib import Path\nimport torch\n"
+        "from safetensors.torch import save_file\n"
+        "from tudsr.images.atomic import write_bytes, writing_dir\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n"
+        "def saved():\n"
+        "    with writing_dir(Path('folder')) as folder:\n"
+        "        save_file({'a': torch.zeros(9000)}, folder / 'a.safetensors')\n"
+        "for make in (lambda: write_bytes(Path('file'), b'0' * 9001), saved):\n"
+        "    try:\n        make()\n"
+        "    except OSError as error:\n        print(error.filename, error.strerror)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines() == ["file File too large", "folder File too large"], done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_temporary_name_keeps_the_suffix_and_the_folder(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -12,20 +13,39 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+
+
+@contextmanager
+def naming_disk_errors(path: Path) -> Generator[None]:
+    """Around writing to ``path``: what the disk refuses is an ``OSError`` that names ``path``.
+
+    Python's own do not say which file, and safetensors has the reason in its message alone.
+    """
+    try:
+        yield
+    except Exception as error:
+        number = _disk_error(error)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
 
 @contextmanager
 def writing(path: Path) -> Generator[Path]:
     """Yield a temporary file name beside ``path``; on success it is fsynced and renamed.
 
-    On an error the temporary file is removed and what stood at ``path`` stays.
+    On an error the temporary file is removed and what stood at ``path`` stays; a full disk is an
+    ``OSError`` that names ``path``, whichever library met it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem[:40]}.{uuid.uuid4().hex}{path.suffix}")
     try:
-        yield temporary
-        _settle(temporary)
-        temporary.replace(path)
+        with naming_disk_errors(path):
+            yield temporary
+            _settle(temporary)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     _fsync(path.parent)
@@ -33,20 +53,24 @@ def writing(path: Path) -> Generator[Path]:
 
 @contextmanager
 def writing_dir(path: Path) -> Generator[Path]:
-    """Yield a temporary directory that takes the place of ``path`` on success."""
+    """Yield a temporary directory that takes the place of ``path`` on success.
+
+    A full disk is an ``OSError`` that names ``path``, whichever library met it.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}")
     temporary.mkdir()
     try:
-        yield temporary
-        for entry in temporary.rglob("*"):
-            if entry.is_file():
-                _settle(entry)
-            else:
-                _fsync(entry)
-        _fsync(temporary)
-        _swap(temporary, path)
+        with naming_disk_errors(path):
+            yield temporary
+            for entry in temporary.rglob("*"):
+                if entry.is_file():
+                    _settle(entry)
+                else:
+                    _fsync(entry)
+            _fsync(temporary)
+            _swap(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     _fsync(path.parent)
@@ -88,6 +112,15 @@ def remove_leftovers(folder: Path, name: str = "*") -> None:
             shutil.rmtree(entry)
         else:
             entry.unlink()
+
+
+def _disk_error(error: Exception) -> int | None:
+    """Number of a disk's error that does not say yet which file it was about."""
+    if isinstance(error, OSError):
+        return error.errno if error.filename is None and error.errno in _DISK else None
+    # By name, so that commands that load no model need not load safetensors.
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found and type(error).__name__ == "SafetensorError" else None
 
 
 def _swap(temporary: Path, path: Path) -> None:

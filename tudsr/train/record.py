@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tudsr.images.atomic import write_text, writing
+from tudsr.images.atomic import naming_disk_errors, write_text, writing
 
 
 class Recorder(Protocol):
@@ -39,7 +39,7 @@ class FileRecorder:
 
     def log(self, images_seen: int, values: Mapping[str, float]) -> None:
         """Append one line."""
-        with self.path.open("a", encoding="utf-8") as file:
+        with naming_disk_errors(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"images_seen": images_seen, **values}) + "\n")
             file.flush()
             os.fsync(file.fileno())
