@@ -7,7 +7,7 @@ goes on from its newest checkpoint is the same run, and several ranks draw what 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,7 @@ from tudsr.train.ranks import any_rank, from_rank_0, rank, ranks, sum_values, wa
 from tudsr.train.record import FileRecorder, Recorder, read_metrics
 from tudsr.train.stopping import StopSignals, ignore_stop_signals
 from tudsr.train.wait import DataWait
+from tudsr.train.workers import telling_workers_errors, until_closed
 
 
 class Task(Protocol):
@@ -104,7 +105,8 @@ def train(task: Task, data: Dataset[Any], plan: Plan) -> dict[str, float]:
 
     Raises:
         TrainingError: a loss that is not finite (the last checkpoint stays), a checkpoint of other
-            settings, or another rank that died.
+            settings, another rank that died, or a data worker that was killed.
+        DataError: a training sample that could not be made, in whichever process.
         SettingsError: a group that cannot be shared by the ranks.
         Interrupted: SIGTERM or SIGINT came; the step was finished and saved.
     """
@@ -113,8 +115,9 @@ def train(task: Task, data: Dataset[Any], plan: Plan) -> dict[str, float]:
     seen = _resume(task, plan)
     recorders = _recorders(plan, seen)
     losses_check = FiniteCheck(plan.name, str(plan.checkpoints))
-    batches = _until_closed(_batches(task, data, plan, seen))
+    batches = until_closed(_batches(task, data, plan, seen))
     with (
+        telling_workers_errors(plan.name),
         StopSignals() as signals,
         Meter(plan.name, plan.images, seen) as meter,
         closing(batches),
@@ -205,22 +208,6 @@ def _batches(task: Task, data: Dataset[Any], plan: Plan, seen: int) -> DataLoade
         worker_init_fn=ignore_stop_signals,
         generator=torch.Generator(),  # else it draws from the global one
     )
-
-
-def _until_closed(loader: DataLoader[Any]) -> Generator[Any]:
-    """Its batches; then its workers are ended, even one that hangs.
-
-    They ignore SIGTERM, which is all that the loader sends those that do not leave when asked.
-    """
-    batches = iter(loader)
-    workers = getattr(batches, "_workers", ())
-    try:
-        yield from batches
-    finally:
-        del batches  # asks them to leave, and waits
-        for worker in workers:
-            if worker.is_alive():
-                worker.kill()
 
 
 def _crossed(before: int, after: int, every: int) -> bool:

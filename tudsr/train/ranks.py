@@ -123,8 +123,8 @@ def _exchange(exchange: Callable[[], object]) -> None:
     try:
         exchange()
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
+        if isinstance(error, torch.OutOfMemoryError) or "DataLoader worker" in str(error):
+            raise  # torch tells of a lost data worker wherever its process is
         raise TrainingError(
             f"rank {rank()} of {ranks()} stops: another rank has died or hangs ({_first(error)}). "
             "The newest checkpoint is kept; start all ranks again to go on from it"
