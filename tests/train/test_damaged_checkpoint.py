@@ -86,6 +86,25 @@ def test_the_one_before_is_found_and_training_ends_with_the_same_bytes(killed, t
     assert adapter.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.parametrize("damage", [flip_a_bit, remove_marker])
+def test_with_both_damaged_training_starts_anew_and_keeps_what_it_saves(killed, tmp_path, damage):
+    photos, whole, left = killed
+    work = shutil.copytree(left, tmp_path / "work")
+    for checkpoint in work.glob("*/checkpoints/*"):
+        damage(checkpoint)
+
+    def dying(images_seen):
+        if images_seen >= 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        training(tmp_path / "out", photos, work, dying)
+    seen: list[int] = []
+    adapter = training(tmp_path / "out", photos, work, seen.append)
+    assert seen[0] == 4
+    assert adapter.read_bytes() == whole.read_bytes()
+
+
 def test_without_damage_the_newest_is_taken(killed, tmp_path):
     photos, whole, left = killed
     seen: list[int] = []

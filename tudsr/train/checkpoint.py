@@ -83,7 +83,9 @@ def training_inputs(settings: Mapping[str, Any], files: Sequence[Path]) -> Input
 def save_checkpoint(
     folder: Path, images_seen: int, tensors: Mapping[str, Tensor], inputs: Inputs
 ) -> None:
-    """Write one checkpoint, then remove all but the newest two.
+    """Write one checkpoint, then remove all but the newest two and what is newer than this one.
+
+    Newer ones can only be damaged: training would have gone on from them.
 
     Raises:
         TrainingError: a tensor that is not finite; nothing is written and the older ones stay.
@@ -95,7 +97,9 @@ def save_checkpoint(
         save_file(saved, weights)
         state = {"images_seen": images_seen, "key": inputs.key, "sha256": file_sha256(weights)}
         write_json(temporary / "state.json", {**state, **inputs.told()})
-    for old in sorted(folder.glob("[0-9]*"))[:-_KEEP]:
+    there = sorted(folder.glob("[0-9]*"))
+    newer = [c for c in there if c.name > f"{images_seen:010d}"]
+    for old in [*newer, *there[: len(there) - len(newer)][:-_KEEP]]:
         remove_dir(old)
 
 
