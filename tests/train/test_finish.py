@@ -10,6 +10,7 @@ from tudsr.errors import TrainingError
 from tudsr.model.base import load_base_folder, random_base, save_base
 from tudsr.model.losses import feature_distance
 from tudsr.profile import FinishSettings, Profile, load_profile
+from tudsr.train.checkpoint import training_inputs
 from tudsr.train.finish import EitherStage, FinishingTask, finish_base
 from tudsr.train.pretrain import pretrain_base
 
@@ -98,6 +99,23 @@ def test_stopped_and_resumed_it_ends_where_an_undisturbed_run_does(photos, start
     one, other = weights(whole), weights(again)
     assert all(torch.equal(one[k], other[k]) for k in one)
     assert load_base_folder(again).info["finishing"]["settings"]["images"] == 16
+
+
+def test_how_often_is_saved_and_told_does_not_decide_a_training(photos, tmp_path, monkeypatch):
+    """Neither in the first part nor in the last."""
+    found: list[str] = []
+
+    def noted(settings, files):
+        found.append(training_inputs(settings, files).key)
+        return training_inputs(settings, files)
+
+    for module in ("pretrain", "finish"):
+        monkeypatch.setattr(f"tudsr.train.{module}.training_inputs", noted)
+    asked = profile(checkpoint_every=3)
+    rarely = asked.pretrain.model_copy(update={"checkpoint_every": 7, "log_every": 5})
+    for each in (profile(), asked.model_copy(update={"pretrain": rarely})):
+        pretrain_base(each, photos, tmp_path / "out", tmp_path / "work")
+    assert found[0] == found[2] and found[1] == found[3] != found[0]
 
 
 def test_a_mesh_counts_by_its_weight(photos):

@@ -1,3 +1,5 @@
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -84,6 +86,34 @@ def test_crops_and_interpolation_decide_a_training(photos):
     profiles = [SMOKE, *(SMOKE.model_copy(update=change) for change in changes)]
     same, crops, kernel, other = (_inputs(p, "stage2", photos, ()).key for p in profiles)
     assert len({same, crops, kernel}) == 3 and other == same
+
+
+def test_how_often_is_saved_and_told_does_not_decide_a_training(photos, tmp_path, monkeypatch):
+    """A run goes on though they were changed, and ends with the same bytes."""
+    train_stage1(SMOKE, photos, tmp_path / "whole", tmp_path / "work1")
+    original = AdversarialStep.accumulate
+
+    def dying(self, lr, hr, images_seen, *more):
+        if images_seen >= 12:
+            raise Killed
+        seen.append(images_seen)
+        return original(self, lr, hr, images_seen, *more)
+
+    def going_on(self, lr, hr, images_seen, *more):
+        seen.append(images_seen)
+        return original(self, lr, hr, images_seen, *more)
+
+    for accumulate, profile in (
+        (dying, SMOKE),
+        (going_on, changed("stage1", checkpoint_every=3, log_every=7, sample_every=5)),
+    ):
+        seen = []
+        monkeypatch.setattr(AdversarialStep, "accumulate", accumulate)
+        with contextlib.suppress(Killed):
+            train_stage1(profile, photos, tmp_path / "out", tmp_path / "work2")
+    assert seen[0] == 8
+    adapters = [tmp_path / name / "adapter.safetensors" for name in ("whole", "out")]
+    assert adapters[0].read_bytes() == adapters[1].read_bytes()
 
 
 def test_generator_and_critic_leave_no_gradient_in_each_other():

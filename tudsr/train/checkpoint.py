@@ -24,6 +24,8 @@ from tudsr.errors import TrainingError
 from tudsr.images.atomic import remove_dir, write_json, writing_dir
 from tudsr.provenance import file_sha256
 
+CADENCE = {"checkpoint_every", "log_every", "sample_every"}
+"""Settings that decide when something is told or kept, and no result: no part of the inputs."""
 _KEEP = 2
 _LISTED_FILES = 1000
 _TOLD = 8

@@ -26,7 +26,7 @@ from tudsr.model.losses import (
 from tudsr.model.mesh import MESH_PERIODS, mesh_excess
 from tudsr.profile import Profile
 from tudsr.train.base_weights import BaseWeights
-from tudsr.train.checkpoint import training_inputs
+from tudsr.train.checkpoint import CADENCE, training_inputs
 from tudsr.train.chunks import chunk, enlarge
 from tudsr.train.device import autocast, data_workers, in_half, pick_device
 from tudsr.train.loop import Plan, train
@@ -59,7 +59,8 @@ def finish_base(
             "base": {"arch", "r_px"},
             "stage1": stages,
             "stage2": stages,
-        }
+        },
+        exclude={"pretrain": {**dict.fromkeys(CADENCE, True), "finish": CADENCE}},
     )
     inputs = training_inputs(decisive, [*photos, start / "base.json"])
     base = load_base_folder(start).to(pick_device(profile.runtime))

@@ -21,7 +21,7 @@ from tudsr.model.base_files import check_expected
 from tudsr.model.codec import LappedCodec
 from tudsr.profile import PretrainSettings, Profile
 from tudsr.train.base_weights import BaseWeights
-from tudsr.train.checkpoint import training_inputs
+from tudsr.train.checkpoint import CADENCE, training_inputs
 from tudsr.train.device import autocast, data_workers, pick_device
 from tudsr.train.finish import finish_base
 from tudsr.train.loop import Plan, train
@@ -60,7 +60,7 @@ def _first_part(
     settings = profile.pretrain
     decisive = profile.model_dump(
         include={
-            "pretrain": set(PretrainSettings.model_fields) - {"finish"},
+            "pretrain": set(PretrainSettings.model_fields) - CADENCE - {"finish"},
             "data": {"crops"},
             "degradation": True,
             "upscale": {"interpolation": {"before_stage1"}},

@@ -26,7 +26,7 @@ from tudsr.model.critic import load_heads, save_heads
 from tudsr.model.precision import at_least_single
 from tudsr.profile import Profile, StageSettings
 from tudsr.train.adversarial import AdversarialStep
-from tudsr.train.checkpoint import Inputs, training_inputs
+from tudsr.train.checkpoint import CADENCE, Inputs, training_inputs
 from tudsr.train.chunks import chunk, enlarge, side_by_side, unchunk
 from tudsr.train.device import autocast, data_workers, pick_device
 from tudsr.train.launch import Job, launch, launches
@@ -281,7 +281,7 @@ def _add(total: dict[str, Tensor], losses: Mapping[str, Tensor], share: float) -
 def _inputs(profile: Profile, stage: str, photos: Sequence[Path], extra: Sequence[Path]) -> Inputs:
     decisive = profile.model_dump(
         include={
-            stage: True,
+            stage: set(StageSettings.model_fields) - CADENCE,
             "data": {"crops"},
             "degradation": True,
             "upscale": {"interpolation"},
