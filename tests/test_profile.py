@@ -74,6 +74,11 @@ def test_a_steps_settings_are_those_of_its_sections_or_of_a_part_of_one():
         ("stag1: {}", "did you mean 'stage1'?"),
         ("stage1: {timestep: 200, images: -3}", "stage1.images"),
         ("stage1: {timestep: 200, images: many}", "got 'many'"),
+        ("stage1: {timestep: 200, images: 3, n: 2}", "stage1.n is 2, but stage 1 trains at R"),
+        (
+            "stage2: {timestep: 50, images: 3, n: 3, accumulate: 16}",
+            "set it to 1, 3 or a multiple of 9",
+        ),
         ("- a\n- b", "not a list"),
         ("a: [", "not valid YAML"),
         ("extends: tinny", "did you mean 'tiny'?"),

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.conftest import scene
-from tudsr.errors import TrainingError
+from tudsr.errors import SettingsError, TrainingError
 from tudsr.images.resize import bicubic_resize
 from tudsr.model.adapters import activate, add_adapter, load_adapter
 from tudsr.model.base import load_base, random_base
@@ -114,6 +114,16 @@ def test_how_often_is_saved_and_told_does_not_decide_a_training(photos, tmp_path
     assert seen[0] == 8
     adapters = [tmp_path / name / "adapter.safetensors" for name in ("whole", "out")]
     assert adapters[0].read_bytes() == adapters[1].read_bytes()
+
+
+@pytest.mark.parametrize(("r_px", "fitting"), [(33, "32 or 40"), (20, "16 or 24")])
+def test_a_size_that_the_base_cannot_take_is_refused_before_training(
+    photos, tmp_path, r_px, fitting
+):
+    profile = changed("base", r_px=r_px)
+    with pytest.raises(SettingsError, match=f"takes multiples of 8: set it to {fitting}"):
+        train_stage1(profile, photos, tmp_path / "out", tmp_path / "work")
+    assert not (tmp_path / "work").exists()
 
 
 def test_generator_and_critic_leave_no_gradient_in_each_other():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tudsr.profile.cluster import ClusterSettings
 from tudsr.profile.data import DataSettings, DegradationSettings, PairSettings
@@ -32,6 +32,15 @@ class Profile(Section):
     gate: GateSettings = GateSettings()
     registry: RegistrySettings = RegistrySettings()
     cluster: ClusterSettings = ClusterSettings()
+
+    @model_validator(mode="after")
+    def _stage_1_stays_at_r(self) -> Self:
+        if self.stage1.n != 1:
+            raise ValueError(
+                f"stage1.n is {self.stage1.n}, but stage 1 trains at R itself: leave it at 1, and "
+                "set stage2.n"
+            )
+        return self
 
     def only(self, *sections: str) -> Profile:
         """A copy with all but these sections (and the seed) at their defaults.

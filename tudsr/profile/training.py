@@ -183,6 +183,18 @@ class StageSettings(Section):
     loss: LossSettings = LossSettings()
 
     @model_validator(mode="after")
+    def _equal_updates(self) -> Self:
+        chunks = self.n**2
+        if self.accumulate % chunks and chunks % self.accumulate:
+            parts = [str(k) for k in range(1, chunks) if chunks % k == 0]
+            raise ValueError(
+                f"accumulate {self.accumulate} neither divides the {chunks} chunks of a picture (n "
+                f"{self.n}) nor is a multiple of them, so updates would not weigh the same: set it "
+                f"to {', '.join(parts)} or a multiple of {chunks}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _whole_pictures_and_halves(self) -> Self:
         if self.whole_image_losses and self.accumulate % self.n**2:
             raise ValueError(

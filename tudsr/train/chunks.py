@@ -11,6 +11,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tudsr.errors import SettingsError
+from tudsr.model.base import Base
+
 
 def enlarge(images: Tensor, n: int, method: Literal["bicubic", "bilinear"]) -> Tensor:
     """(B, 3, H, W) in [0, 1] x N, as ``tudsr.upscale.interpolate`` does when enlarging.
@@ -40,3 +43,18 @@ def side_by_side(left: Tensor, middle: Tensor, right: Tensor) -> NDArray[np.floa
     """Three (B, 3, H, W) in one (B·H, 3·W, 3) picture, a row a sample; ``middle`` is clipped."""
     rows = torch.cat([left, middle.clamp(0, 1), right], dim=3)
     return torch.cat(list(rows), dim=1).permute(1, 2, 0).contiguous().numpy()
+
+
+def check_side(base: Base, r_px: int) -> None:
+    """Refuse a training size that the base cannot take, before anything is trained.
+
+    Raises:
+        SettingsError: ``r_px`` is no multiple of the base's ``size_multiple``.
+    """
+    step = base.size_multiple
+    if r_px % step:
+        lower = r_px // step * step
+        fitting = f"{lower} or {lower + step}" if lower else str(step)
+        raise SettingsError(
+            f"base.r_px is {r_px}, but this base takes multiples of {step}: set it to {fitting}"
+        )

@@ -27,7 +27,7 @@ from tudsr.model.precision import at_least_single
 from tudsr.profile import Profile, StageSettings
 from tudsr.train.adversarial import AdversarialStep
 from tudsr.train.checkpoint import CADENCE, Inputs, training_inputs
-from tudsr.train.chunks import chunk, enlarge, side_by_side, unchunk
+from tudsr.train.chunks import check_side, chunk, enlarge, side_by_side, unchunk
 from tudsr.train.device import autocast, data_workers, pick_device
 from tudsr.train.launch import Job, launch, launches
 from tudsr.train.loop import Plan, train
@@ -95,6 +95,7 @@ def train_stage2(
 
 def _training_base(profile: Profile, settings: StageSettings) -> Base:
     base = load_base(profile.base).to(pick_device(profile.runtime))
+    check_side(base, profile.base.r_px)
     if settings.gradient_checkpointing:
         base.checkpoint_gradients()
     return base
