@@ -41,7 +41,7 @@ def join(settings: RuntimeSettings, device: torch.device) -> None:
 
     Raises:
         SettingsError: a device that cannot train with others.
-        TrainingError: they did not all come in time.
+        TrainingError: they did not all come in time, or their GPUs cannot talk to each other.
     """
     if expected_ranks() == 1 or dist.is_initialized():
         return
@@ -54,6 +54,12 @@ def join(settings: RuntimeSettings, device: torch.device) -> None:
     wait = timedelta(seconds=settings.ranks_timeout_s)
     try:
         PartialState(cpu=not on_gpu, timeout=wait, **options)
+    except NotImplementedError as error:  # a RuntimeError too; accelerate: RTX 40xx, old driver
+        raise TrainingError(
+            f"the {expected_ranks()} ranks cannot exchange data between their GPUs directly "
+            f"({_first(error)}). Set NCCL_P2P_DISABLE=1 NCCL_IB_DISABLE=1 in their environment, or "
+            "renew the driver"
+        ) from None
     except (RuntimeError, ValueError) as error:
         raise TrainingError(
             f"the {expected_ranks()} ranks did not meet within {settings.ranks_timeout_s:g} s at "
