@@ -186,6 +186,21 @@ def test_a_checkpoint_of_other_settings_is_refused_with_both_values(photos, tmp_
     assert "seed" not in str(said.value) and "photo1" not in str(said.value)
 
 
+def test_photographs_of_one_name_in_two_folders_both_count_and_so_does_their_order(tmp_path):
+    files = [tmp_path / folder / "a.png" for folder in "xyz"]
+    for content, file in enumerate(files):
+        file.parent.mkdir()
+        file.write_text(str(content))
+    before, turned = training_inputs({}, files), training_inputs({}, files[::-1])
+    assert list(before.files) == ["a.png", "a.png (2)", "a.png (3)"]
+    files[0].write_text("changed")
+    assert len({before.key, turned.key, training_inputs({}, files).key}) == 3
+    moved = (tmp_path / "x").rename(tmp_path / "moved") / "a.png"
+    assert training_inputs({}, [moved, *files[1:]]).key != before.key
+    moved.write_text("0")
+    assert training_inputs({}, [moved, *files[1:]]).key == before.key
+
+
 def test_resume_alone_refuses_to_start_anew_and_without_it_a_note_is_printed(
     photos, tmp_path, monkeypatch, capsys
 ):

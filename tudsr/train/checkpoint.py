@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +38,8 @@ class Inputs:
 
     Attributes:
         settings: nested, as JSON holds them.
-        files: SHA-256 by name. Names count without their folders, so a moved project goes on from
-            its checkpoints.
+        files: SHA-256 by name, in the order of training. Names count without their folders, so a
+            moved project goes on from its checkpoints; a name's repetitions are numbered.
     """
 
     settings: Mapping[str, Any]
@@ -47,7 +48,7 @@ class Inputs:
     @property
     def key(self) -> str:
         """SHA-256 of both."""
-        text = json.dumps([self.settings, sorted(self.files.items())], sort_keys=True)
+        text = json.dumps([self.settings, list(self.files.items())], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def told(self) -> dict[str, Any]:
@@ -79,7 +80,13 @@ class Checkpoint:
 def training_inputs(settings: Mapping[str, Any], files: Sequence[Path]) -> Inputs:
     """Read the files' hashes; ``settings`` must go through JSON."""
     plain = json.loads(json.dumps(dict(settings)))
-    return Inputs(plain, {path.name: file_sha256(path) for path in files})
+    hashes: dict[str, str] = {}
+    seen = Counter[str]()
+    for path in files:
+        seen[path.name] += 1
+        again = f" ({seen[path.name]})" if seen[path.name] > 1 else ""
+        hashes[path.name + again] = file_sha256(path)
+    return Inputs(plain, hashes)
 
 
 def save_checkpoint(
@@ -155,7 +162,7 @@ def differences(state: Mapping[str, Any], inputs: Inputs) -> str:
         f"{n} has changed" for n in sorted(ours.keys() & theirs.keys()) if ours[n] != theirs[n]
     ]
     more = [f"and {len(told) - _TOLD} differences more"] if len(told) > _TOLD else []
-    return "; ".join(told[:_TOLD] + more) or "settings that it does not list"
+    return "; ".join(told[:_TOLD] + more) or "settings or an order of files that it does not list"
 
 
 def optimizer_tensors(name: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
