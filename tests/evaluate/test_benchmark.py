@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from typer.testing import CliRunner
 from tests.conftest import scene
 from tudsr.cli import app
 from tudsr.errors import DataError, SettingsError
-from tudsr.evaluate.benchmark import find_pictures
+from tudsr.evaluate import pyiqa_scores
+from tudsr.evaluate.benchmark import SetPicture, find_pictures
 from tudsr.evaluate.paper_table import published
 
 
@@ -148,6 +150,7 @@ def test_folders_that_are_no_test_set(realsr, bundle, tmp_path):
 STAND_IN = '''
 """Answers as pyiqa's create_metric does, with figures that a test can foresee."""
 from pathlib import Path
+from types import SimpleNamespace
 import torch
 
 def create_metric(name, device):
@@ -188,3 +191,23 @@ def test_with_pyiqa_its_figures_are_taken_and_a_metric_that_fails_is_named(
     assert float(ours["LPIPS"]) == pytest.approx(distance, abs=1e-4)
     assert ours["CLIPIQA+"] == "-"
     assert "CLIPIQA+: pyiqa's 'clipiqa+' failed: cannot reach the host" in done.stdout
+
+
+def test_fid_is_of_the_set_alone_whatever_else_lies_in_the_folders(tmp_path, monkeypatch):
+    """Such as the results of an earlier run on more pictures."""
+    seen: list[list[bytes]] = []
+
+    def metric(*folders: str) -> float:
+        seen.extend([file.read_bytes() for file in sorted(Path(f).iterdir())] for f in folders)
+        return 7.0
+
+    stand_in = SimpleNamespace(create_metric=lambda name, device: metric)
+    monkeypatch.setattr(pyiqa_scores, "import_module", lambda name: stand_in)
+    for name in ("lr", "hr", "out"):
+        (tmp_path / name).mkdir()
+        for picture in ("a", "b", "stale"):
+            (tmp_path / name / f"{picture}.png").write_text(f"{name} {picture}")
+    pictures = [SetPicture(tmp_path / "lr" / p, tmp_path / "hr" / p) for p in ("b.png", "a.png")]
+    results = [tmp_path / "out" / p.lr.name for p in pictures]
+    assert pyiqa_scores._mean("fid", pictures, results, "cpu") == 7.0
+    assert seen == [[b"hr b", b"hr a"], [b"out b", b"out a"]]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -65,11 +66,24 @@ def _mean(name: str, pictures: Sequence[SetPicture], results: Sequence[Path], de
     truth = [picture.hr for picture in pictures if picture.hr is not None]
     with torch.inference_mode():
         if name == "fid":
-            return float(metric(str(truth[0].parent), str(results[0].parent)))
+            return _fid(metric, results, truth)
         if name in FULL_REFERENCE.values():
             pairs = zip(results, truth, strict=True)
             return float(np.mean([float(metric(_tensor(r), _tensor(t))) for r, t in pairs]))
         return float(np.mean([float(metric(_tensor(result))) for result in results]))
+
+
+def _fid(metric: Any, results: Sequence[Path], truth: Sequence[Path]) -> float:
+    """Of exactly these files: pyiqa scores whole folders, whatever else lies in them."""
+    with TemporaryDirectory(prefix="tudsr-fid-") as name:
+        folders: list[str] = []
+        for side, files in (("results", results), ("truth", truth)):
+            folder = Path(name) / side
+            folder.mkdir()
+            for number, file in enumerate(files):
+                (folder / f"{number:06d}{file.suffix}").symlink_to(file.resolve())
+            folders.append(str(folder))
+        return float(metric(folders[1], folders[0]))
 
 
 def _tensor(path: Path) -> Any:
