@@ -66,8 +66,8 @@ def png_without_pixels(stream: BinaryIO) -> bytes:
 def kept_exif(image: Image.Image) -> bytes | None:
     """The descriptive tags, camera and place of a decoded image, as an EXIF block.
 
-    The orientation goes (it is applied), and so do thumbnail and size (they would be stale). A block
-    that cannot be parsed is left out, as viewers do: it says nothing about the pixels.
+    The orientation goes (it is applied), and so do thumbnail and size (they would be stale). A
+    block that cannot be parsed is left out, as viewers do: it says nothing about the pixels.
     """
     try:
         source, kept = image.getexif(), Image.Exif()
