@@ -11,6 +11,7 @@ import pytest
 
 from tests.upscale.test_files import SETTINGS, Same, run
 from tudsr.upscale.manifest import NAME
+from tudsr.upscale.commands import _clean_up_of
 from tudsr.upscale.stopping import Stopped, stoppable
 from tudsr.upscale.upscaler import Upscaler
 
@@ -152,3 +153,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     """Every file but the manifest, which has times."""
     found = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != NAME]
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in found}
+
+
+def test_what_an_encoder_that_was_cut_off_has_left_goes_and_nothing_else(tmp_path):
+    begun = f".large[1].{'0' * 32}.webp"
+    others = (f".small.{'0' * 32}.webp", "large[1].webp", ".large[1].notes")
+    for name in (begun, *others):
+        (tmp_path / name).touch()
+    _clean_up_of(tmp_path / "large[1].webp")()
+    assert {p.name for p in tmp_path.iterdir()} == set(others)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -83,8 +84,16 @@ def upscale(
         run = FolderRun(source, target, chosen)
         outcomes = _run(run.jobs, run.make, run.clean_up, wanted)
     else:
-        outcomes = _run(plan_jobs(source, target), _one(chosen), lambda: None, wanted)
+        jobs = plan_jobs(source, target)
+        outcomes = _run(jobs, _one(chosen), _clean_up_of(jobs[0].target), wanted)
     _report(outcomes, chosen)
+
+
+def _clean_up_of(target: Path) -> Callable[[], None]:
+    """Removes what an encoder that was cut off has left of a result."""
+    from tudsr.images.atomic import remove_leftovers
+
+    return lambda: remove_leftovers(target.parent, escape(target.stem[:40]))
 
 
 def _one(chosen: ChosenModel) -> Make:
