@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.upscale.test_files import SETTINGS, Same, run
-from tudsr.upscale.manifest import NAME
 from tudsr.upscale.commands import _clean_up_of
+from tudsr.upscale.manifest import NAME
 from tudsr.upscale.stopping import Stopped, stoppable
 from tudsr.upscale.upscaler import Upscaler
 
