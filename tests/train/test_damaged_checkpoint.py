@@ -45,9 +45,9 @@ def training(folder, photos, work, before_each):
     """Train stage 1 into ``folder``, ``before_each`` being told of every micro-batch."""
     original = AdversarialStep.accumulate
 
-    def told(self, lr, hr, images_seen, share):
+    def told(self, lr, hr, images_seen, *more):
         before_each(images_seen)
-        return original(self, lr, hr, images_seen, share)
+        return original(self, lr, hr, images_seen, *more)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AdversarialStep, "accumulate", told)

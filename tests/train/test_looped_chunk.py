@@ -15,7 +15,6 @@ from tudsr.model.critic import Critic
 from tudsr.profile import CriticSettings, StageSettings
 from tudsr.train.chunks import chunk, unchunk
 from tudsr.train.stages import STAGE1, STAGE2, StageTwo
-from tudsr.train.whole import _draws
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-10}
 # Cut into windows, other sums are rounded, which in float32 decides about ReLUs at their kinks: one
@@ -77,10 +76,10 @@ def seen_by_autograd(task: StageTwo, y_lr: torch.Tensor, hr: torch.Tensor) -> to
         return step.generator_loss(restored, truth, 10, rng)[0]
 
     if task.settings.whole_image_losses:
-        made = [step.restored(part, _draws(10, i)) for i, part in enumerate(parts)]
-        losses = [loss(unchunk(made, task.settings.n), hr, torch.Generator().manual_seed(10))]
+        made = [step.restored(part, step.draws(10, i)) for i, part in enumerate(parts)]
+        losses = [loss(unchunk(made, task.settings.n), hr, step.draws(10, len(parts)))]
     else:
-        rngs = [torch.Generator().manual_seed(10) for _ in parts]
+        rngs = [step.draws(10, i) for i in range(len(parts))]
         pairs = zip(parts, chunk(hr, task.r_px), rngs, strict=True)
         losses = [loss(step.restored(part, rng), truth, rng) for part, truth, rng in pairs]
     torch.stack(losses).mean().backward()

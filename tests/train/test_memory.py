@@ -27,10 +27,10 @@ def test_out_of_memory_says_what_to_lower_and_keeps_the_checkpoint(
 ):
     original = AdversarialStep.accumulate
 
-    def filling(self, lr, hr, images_seen, share):
+    def filling(self, lr, hr, images_seen, *more):
         if images_seen >= 12:
             raise error
-        return original(self, lr, hr, images_seen, share)
+        return original(self, lr, hr, images_seen, *more)
 
     monkeypatch.setattr(AdversarialStep, "accumulate", filling)
     with pytest.raises(TrainingError) as said:

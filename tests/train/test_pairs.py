@@ -118,10 +118,10 @@ def test_training_on_a_big_set_is_killed_and_ends_with_the_same_bytes(index, tmp
     assert 0 <= told["data_wait"] <= 1
     original = AdversarialStep.accumulate
 
-    def dying(self, lr, hr, images_seen, share):
+    def dying(self, lr, hr, images_seen, *more):
         if images_seen >= 11:
             raise Killed
-        return original(self, lr, hr, images_seen, share)
+        return original(self, lr, hr, images_seen, *more)
 
     with monkeypatch.context() as patch:
         patch.setattr(AdversarialStep, "accumulate", dying)

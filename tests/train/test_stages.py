@@ -15,7 +15,7 @@ from tudsr.train.adversarial import AdversarialStep
 from tudsr.train.chunks import chunk, enlarge, unchunk
 from tudsr.train.pairs import TrainingPairs
 from tudsr.train.record import read_metrics
-from tudsr.train.stages import StageTwo, _inputs, train_stage1, train_stage2
+from tudsr.train.stages import StageOne, StageTwo, _inputs, train_stage1, train_stage2
 from tudsr.upscale.interpolate import enlarge_window
 
 SMOKE = load_profile("smoke")
@@ -131,7 +131,7 @@ def test_generator_and_critic_leave_no_gradient_in_each_other():
     step = step_on(profile)
     rng = torch.Generator().manual_seed(0)
     restored = step.base.restore(pictures(1, 32), 200)
-    total, _, fakes, reals = step._perceptual_and_gan(restored, pictures(1, 32, 1), rng)
+    total, _, fakes, reals = step._perceptual_and_gan(restored, pictures(1, 32, 1), 0, rng)
     total.backward()
     assert all(p.grad is None for p in step.heads)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in step.parameters)
@@ -140,6 +140,32 @@ def test_generator_and_critic_leave_no_gradient_in_each_other():
     assert any(p.grad.abs().max() > 0 for p in step.heads)
     assert all(torch.equal(a, p.grad) for a, p in zip(before, step.parameters, strict=True))
     assert all(p.grad is None for n, p in step.base.named_parameters() if "lora_" not in n)
+
+
+def test_micro_batches_and_chunks_and_seeds_draw_apart_and_an_update_has_one_coin(monkeypatch):
+    """16 micro-batches that share one noise tensor are no sixteen samples of it."""
+    drawn: list[tuple[float, ...]] = []
+    coins: set[int] = set()
+
+    def noting(self, restored, hr, images_seen, share, rng):
+        drawn.append(tuple(torch.rand(3, generator=rng).tolist()))
+        coins.add(images_seen)
+        return {}
+
+    monkeypatch.setattr(AdversarialStep, "backward", noting)
+    for seed in (0, 1):
+        for stage, side in ((StageOne, 32), (StageTwo, 64)):
+            base = load_base(SMOKE.base)
+            for name in ("stage1", "stage2"):
+                add_adapter(base.unet, name, SMOKE.stage1.lora, 0)
+            given = (base, SMOKE.model_copy(update={"seed": seed}))
+            task = stage(*given, {}) if stage is StageOne else stage(*given, 200, {})
+            monkeypatch.setattr(task.step, "apply", lambda rate: None)
+            count = task.group
+            task.update({"lr": pictures(count, 32), "hr": pictures(count, side)}, 8, 1.0)
+    # Two micro-batches and four chunks a seed; the first of either stage is the same place.
+    assert (len(drawn), len(set(drawn))) == (12, 10)
+    assert coins == {8}
 
 
 def test_looped_gradients_equal_the_unchunked_graphs():
@@ -155,7 +181,7 @@ def test_looped_gradients_equal_the_unchunked_graphs():
     total = torch.zeros(())
     for low, high in zip(lr, hr, strict=True):
         restored = step.base.restore(low, 200)
-        term, *_ = step._perceptual_and_gan(restored, high, torch.Generator().manual_seed(0))
+        term, *_ = step._perceptual_and_gan(restored, high, 0, step.draws(0))
         total = total + (term + 0.5 * (restored - high).abs().mean()) / 4
     total.backward()
     whole = torch.cat([p.grad.flatten() for p in step.parameters])
@@ -199,10 +225,10 @@ def test_killed_run_goes_on_and_ends_bit_identical(photos, tmp_path, monkeypatch
     train_stage1(SMOKE, photos, tmp_path / "whole", tmp_path / "work1")
     original = AdversarialStep.accumulate
 
-    def dying(self, lr, hr, images_seen, share):
+    def dying(self, lr, hr, images_seen, *more):
         if images_seen >= kill_after:
             raise Killed
-        return original(self, lr, hr, images_seen, share)
+        return original(self, lr, hr, images_seen, *more)
 
     with monkeypatch.context() as patch:
         patch.setattr(AdversarialStep, "accumulate", dying)
@@ -218,8 +244,8 @@ def test_killed_run_goes_on_and_ends_bit_identical(photos, tmp_path, monkeypatch
 def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(photos, tmp_path, monkeypatch):
     original = AdversarialStep.accumulate
 
-    def exploding(self, lr, hr, images_seen, share):
-        losses = original(self, lr, hr, images_seen, share)
+    def exploding(self, lr, hr, images_seen, *more):
+        losses = original(self, lr, hr, images_seen, *more)
         return losses | {"loss_l1": torch.tensor(float("nan"))} if images_seen >= 12 else losses
 
     monkeypatch.setattr(AdversarialStep, "accumulate", exploding)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers.training_utils import EMAModel
@@ -21,6 +22,14 @@ from tudsr.train.checkpoint import load_optimizer_tensors, optimizer_tensors
 from tudsr.train.device import autocast, in_half
 from tudsr.train.ranks import sum_gradients
 
+_ODD = 0x9E3779B1  # spreads seeds, so that two runs' coins are not each other's later ones
+
+
+def add_losses(total: dict[str, Tensor], losses: Mapping[str, Tensor], share: float) -> None:
+    """Add ``share`` of each loss to ``total``."""
+    for name, loss in losses.items():
+        total[name] = total.get(name, torch.zeros_like(loss)) + share * loss
+
 
 class AdversarialStep:
     """Trains one adapter against one critic (the body of the paper's Alg. 1 and 2).
@@ -30,14 +39,22 @@ class AdversarialStep:
     """
 
     def __init__(
-        self, base: Base, adapter: str, settings: StageSettings, runtime: RuntimeSettings, seed: int
+        self,
+        base: Base,
+        adapter: str,
+        settings: StageSettings,
+        runtime: RuntimeSettings,
+        seed: int,
+        critic_seed: int | None = None,
     ) -> None:
+        self.seed = seed
+        critic_seed = seed if critic_seed is None else critic_seed
         self.base, self.adapter, self.settings, self.runtime = base, adapter, settings, runtime
         self.device = base.prompt.device
         half = in_half(self.device, runtime)
         # In evaluation mode spectral norm's power iteration rests: it moves once an optimizer step,
         # so that the micro-batches of a step are one function, however many and on whatever ranks.
-        self.critic = Critic(settings.critic, seed, self.device, half).eval()
+        self.critic = Critic(settings.critic, critic_seed, self.device, half).eval()
         loss = settings.loss
         self.trunk = staged_trunk(loss.trunk, loss.trunk_path, self.device, half)
         self.dists = Dists(self.trunk.widths).to(self.device)
@@ -55,11 +72,29 @@ class AdversarialStep:
         return self.critic.trunk is not self.trunk or self.critic.augment
 
     def accumulate(
-        self, lr: Tensor, hr: Tensor, images_seen: int, share: float
+        self,
+        lr: Tensor,
+        hr: Tensor,
+        images_seen: int,
+        share: float,
+        first: int | None = None,
+        which: int = 0,
     ) -> dict[str, Tensor]:
-        """Add ``share`` of this micro-batch's gradients; (B, 3, R, R) images in [0, 1]."""
-        rng = torch.Generator().manual_seed(images_seen)
+        """Add ``share`` of this micro-batch's gradients; (B, 3, R, R) images in [0, 1].
+
+        ``images_seen`` is the update's, ``first`` (by default the same) the number of the
+        micro-batch's first image, ``which`` the chunk's: what is drawn at random hangs on these.
+        """
+        rng = self.draws(images_seen if first is None else first, which)
         return self.backward(self.restored(lr, rng), hr, images_seen, share, rng)
+
+    def draws(self, image: int, which: int = 0) -> torch.Generator:
+        """What a micro-batch draws from: of the seed, its first image and the chunk.
+
+        So micro-batches differ, and ranks draw what one process would.
+        """
+        mixed = np.random.SeedSequence((1, self.seed, image, which)).generate_state(1)
+        return torch.Generator().manual_seed(int(mixed[0]))
 
     def restored(self, lr: Tensor, rng: torch.Generator) -> Tensor:
         """What the adapted base makes of (B, 3, R, R), in the precision that is set."""
@@ -85,7 +120,7 @@ class AdversarialStep:
         total, losses = self.pixel_losses(restored, hr)
         if images_seen < self.settings.loss.l1_only_images:
             return total, losses, [], []
-        term, more, fakes, reals = self._perceptual_and_gan(restored, hr, rng)
+        term, more, fakes, reals = self._perceptual_and_gan(restored, hr, images_seen, rng)
         return total + term, losses | more, fakes, reals
 
     def pixel_losses(self, restored: Tensor, hr: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -101,15 +136,17 @@ class AdversarialStep:
             total, losses["loss_mesh"] = total + weights.mesh * mesh, mesh.detach()
         return total, losses
 
-    def turns(self, rng: torch.Generator) -> tuple[bool, bool, float]:
+    def turns(self, images_seen: int) -> tuple[bool, bool, float]:
         """Whether plain term and critic, and whether the edge term is on; what it counts then.
 
         With ``alternate_edges`` a fair coin picks the edge term, or the plain term and the critic;
-        what is picked counts double, so the expectation is that of both.
+        what is picked counts double, so the expectation is that of both. All micro-batches of an
+        update have the same turn: ranks must agree on which losses and gradients there are.
         """
         if not self.settings.loss.alternate_edges:
             return True, True, 1.0
-        edges = bool(torch.rand((), generator=rng) < 0.5)
+        coin = torch.Generator().manual_seed((images_seen + self.seed * _ODD) % 2**32)
+        edges = bool(torch.rand((), generator=coin) < 0.5)
         return not edges, edges, 2.0
 
     def generator_bce(self, fakes: list[Tensor]) -> Tensor:
@@ -167,11 +204,11 @@ class AdversarialStep:
         load_optimizer_tensors("critic", self.critic_optimizer, tensors)
 
     def _perceptual_and_gan(
-        self, restored: Tensor, hr: Tensor, rng: torch.Generator
+        self, restored: Tensor, hr: Tensor, images_seen: int, rng: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor], list[Tensor], list[Tensor]]:
         """Weighted EA-DISTS and GAN terms, their figures, and features for the critic's turn."""
         weights = self.settings.loss
-        heads_turn, edges_turn, factor = self.turns(rng)
+        heads_turn, edges_turn, factor = self.turns(images_seen)
         total, figures = restored.new_zeros(()), dict[str, Tensor]()
         fakes: list[Tensor] = []
         reals: list[Tensor] = []

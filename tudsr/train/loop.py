@@ -1,7 +1,7 @@
 """The training loop: one for the base and both stages, read from top to bottom.
 
-Images seen are the clock. Every random draw derives from (seed, images seen), so a killed run that
-goes on from its newest checkpoint is the same run, and several ranks draw what one would.
+Images seen are the clock. Every random draw derives from the seed and images' numbers, so a killed
+run that goes on from its newest checkpoint is the same run, and several ranks draw what one would.
 """
 
 from __future__ import annotations
@@ -32,7 +32,15 @@ from tudsr.train.checkpoint import (
     save_checkpoint,
 )
 from tudsr.train.meter import FiniteCheck, Meter
-from tudsr.train.ranks import any_rank, from_rank_0, rank, ranks, sum_values, wait_for_all
+from tudsr.train.ranks import (
+    any_rank,
+    first_of_share,
+    from_rank_0,
+    rank,
+    ranks,
+    sum_values,
+    wait_for_all,
+)
 from tudsr.train.record import FileRecorder, Recorder, read_metrics
 from tudsr.train.stopping import StopSignals, ignore_stop_signals
 from tudsr.train.wait import DataWait
@@ -199,7 +207,7 @@ def _batches(task: Task, data: Dataset[Any], plan: Plan, seen: int) -> DataLoade
     """This rank's share of each group; item numbers are images seen, whatever rank takes them."""
     updates = max(0, math.ceil((plan.images - seen) / task.group))
     share = task.group // ranks()
-    first = seen + rank() * share
+    first = first_of_share(seen, task.group)
     indices = [first + u * task.group + i for u in range(updates) for i in range(share)]
     return DataLoader(
         Subset(data, indices),

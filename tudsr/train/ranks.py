@@ -34,6 +34,11 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def first_of_share(images_seen: int, group: int) -> int:
+    """Number of the first image that this rank has of the ``group`` after ``images_seen``."""
+    return images_seen + rank() * (group // ranks())
+
+
 def join(settings: RuntimeSettings, device: torch.device) -> None:
     """Meet the other ranks, if the environment speaks of any.
 

@@ -25,7 +25,7 @@ from tudsr.model.base import Base, load_base
 from tudsr.model.critic import load_heads, save_heads
 from tudsr.model.precision import at_least_single
 from tudsr.profile import Profile, StageSettings
-from tudsr.train.adversarial import AdversarialStep
+from tudsr.train.adversarial import AdversarialStep, add_losses
 from tudsr.train.checkpoint import CADENCE, Inputs, training_inputs
 from tudsr.train.chunks import check_side, chunk, enlarge, side_by_side, unchunk
 from tudsr.train.device import autocast, data_workers, pick_device
@@ -33,7 +33,7 @@ from tudsr.train.launch import Job, launch, launches
 from tudsr.train.loop import Plan, train
 from tudsr.train.memory import explaining_out_of_memory, explaining_setup_out_of_memory
 from tudsr.train.pairs import TrainingPairs
-from tudsr.train.ranks import join, rank
+from tudsr.train.ranks import first_of_share, join, rank
 from tudsr.train.record import Recorder
 from tudsr.train.whole import accumulate_whole
 
@@ -113,11 +113,12 @@ class StageOne:
         """One optimizer step on ``group`` pairs, this rank's share of them here."""
         device, size = self.step.device, self.settings.batch
         parts = zip(batch["lr"].split(size), batch["hr"].split(size), strict=True)
-        share = 1 / self.settings.accumulate
+        share, first = 1 / self.settings.accumulate, first_of_share(images_seen, self.group)
         losses: dict[str, Tensor] = {}
-        for lr, hr in parts:
-            part = self.step.accumulate(lr.to(device), hr.to(device), images_seen, share)
-            _add(losses, part, share)
+        for i, (lr, hr) in enumerate(parts):
+            pair, number = (lr.to(device), hr.to(device)), first + i * size
+            part = self.step.accumulate(*pair, images_seen, share, number)
+            add_losses(losses, part, share)
         self.step.apply(rate)
         return losses
 
@@ -151,7 +152,8 @@ class StageTwo:
         self.passes = self.chunks * images
         self.r_px = profile.base.r_px
         self.interpolation = profile.upscale.interpolation
-        self.step = AdversarialStep(base, STAGE2, self.settings, profile.runtime, profile.seed + 1)
+        seeds = profile.seed, profile.seed + 1
+        self.step = AdversarialStep(base, STAGE2, self.settings, profile.runtime, *seeds)
 
     def update(self, batch: dict[str, Tensor], images_seen: int, rate: float) -> dict[str, Tensor]:
         """Loop over all chunks of ``group`` images; a step every ``accumulate`` chunks.
@@ -160,10 +162,13 @@ class StageTwo:
         """
         device, losses, count = self.step.device, dict[str, Tensor](), 0
         size, every = self.settings.batch, self.settings.accumulate
-        for lr, hr in zip(batch["lr"].split(size), batch["hr"].split(size), strict=True):
-            y_lr = self.stage2_input(lr.to(device))
-            for chunks, part in self._backward_passes(y_lr, hr.to(device), images_seen):
-                _add(losses, part, chunks / self.passes)
+        first = first_of_share(images_seen, self.group)
+        for i, (lr, hr) in enumerate(
+            zip(batch["lr"].split(size), batch["hr"].split(size), strict=True)
+        ):
+            pair, number = (self.stage2_input(lr.to(device)), hr.to(device)), first + i * size
+            for chunks, part in self._backward_passes(*pair, images_seen, number):
+                add_losses(losses, part, chunks / self.passes)
                 count += chunks
                 if count % every == 0:
                     self.step.apply(rate)
@@ -172,16 +177,17 @@ class StageTwo:
         return losses
 
     def _backward_passes(
-        self, y_lr: Tensor, hr: Tensor, images_seen: int
+        self, y_lr: Tensor, hr: Tensor, images_seen: int, first: int
     ) -> Generator[tuple[int, dict[str, Tensor]]]:
         """How many chunks each backward pass was for, and its losses."""
         share, parts = 1 / self.settings.accumulate, chunk(y_lr, self.r_px)
         if self.settings.whole_image_losses:
-            whole = accumulate_whole(self.step, parts, hr, images_seen, self.chunks * share)
+            share *= self.chunks
+            whole = accumulate_whole(self.step, parts, hr, images_seen, share, first)
             yield self.chunks, whole
             return
-        for chunk_lr, chunk_hr in zip(parts, chunk(hr, self.r_px), strict=True):
-            yield 1, self.step.accumulate(chunk_lr, chunk_hr, images_seen, share)
+        for which, pair in enumerate(zip(parts, chunk(hr, self.r_px), strict=True)):
+            yield 1, self.step.accumulate(*pair, images_seen, share, first, which)
 
     @torch.no_grad()
     def stage2_input(self, lr: Tensor) -> Tensor:
@@ -272,11 +278,6 @@ def _watched(profile: Profile, photos: Sequence[Path], stage: str) -> dict[str, 
     pairs = _pairs(profile, stage, photos[:3], profile.seed + 10**6)
     items = [pairs[i] for i in range(3)]
     return {name: torch.stack([item[name] for item in items]) for name in ("lr", "hr")}
-
-
-def _add(total: dict[str, Tensor], losses: Mapping[str, Tensor], share: float) -> None:
-    for name, loss in losses.items():
-        total[name] = total.get(name, torch.zeros_like(loss)) + share * loss
 
 
 def _inputs(profile: Profile, stage: str, photos: Sequence[Path], extra: Sequence[Path]) -> Inputs:

@@ -17,7 +17,12 @@ from tudsr.train.device import autocast
 
 
 def accumulate_whole(
-    step: AdversarialStep, chunks: Sequence[Tensor], hr: Tensor, images_seen: int, share: float
+    step: AdversarialStep,
+    chunks: Sequence[Tensor],
+    hr: Tensor,
+    images_seen: int,
+    share: float,
+    first: int,
 ) -> dict[str, Tensor]:
     """As ``step.accumulate`` on one picture: add ``share`` of its gradients, give its losses.
 
@@ -29,10 +34,10 @@ def accumulate_whole(
     """
     n, r_px = math.isqrt(len(chunks)), chunks[0].shape[-1]
     with torch.no_grad():
-        parts = [step.restored(c, _draws(images_seen, i)) for i, c in enumerate(chunks)]
+        parts = [step.restored(c, step.draws(first, i)) for i, c in enumerate(chunks)]
     whole = unchunk(parts, n).requires_grad_()
     del parts
-    rng = torch.Generator().manual_seed(images_seen)
+    rng = step.draws(first, len(chunks))
     windowed = WindowedLosses(r_px, partial(autocast, step.device, step.runtime))
     if windowed.one_covers(step.trunk, whole.shape[2:]):
         losses = step.backward(whole, hr, images_seen, share, rng)
@@ -42,7 +47,7 @@ def accumulate_whole(
     gradients = chunk(whole.grad, r_px)
     del whole
     for i, (part, gradient) in enumerate(zip(chunks, gradients, strict=True)):
-        step.restored(part, _draws(images_seen, i)).backward(gradient)
+        step.restored(part, step.draws(first, i)).backward(gradient)
     return losses
 
 
@@ -59,7 +64,7 @@ def _backward(
     (total * share).backward()
     total, weights = total.detach(), step.settings.loss
     if images_seen >= weights.l1_only_images:
-        heads_turn, edges_turn, factor = step.turns(rng)
+        heads_turn, edges_turn, factor = step.turns(images_seen)
         terms = {"loss_dists": (heads_turn, False), "loss_dists_edges": (edges_turn, True)}
         for name, (turn, edges) in terms.items():
             if turn:
@@ -105,8 +110,3 @@ def _backward_gan(
 def _features_at_once(step: AdversarialStep, rng: torch.Generator, images: Tensor) -> list[Tensor]:
     with autocast(step.device, step.runtime):
         return step.critic.features(images, rng)
-
-
-def _draws(images_seen: int, which: int) -> torch.Generator:
-    """What chunk ``which`` draws its latent from, the same in both passes."""
-    return torch.Generator().manual_seed(images_seen * 1009 + which)
