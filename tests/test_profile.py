@@ -121,3 +121,20 @@ def test_on_the_command_line_it_is_one_sentence_and_exit_code_two():
     assert done.returncode == 2
     assert done.stderr.strip().startswith("error: no profile 'tinny'; did you mean 'tiny'?")
     assert "Traceback" not in done.stderr
+
+
+def test_every_setting_is_described():
+    """What the schema says is what editors show, and all that there is on many a setting."""
+    schema = Profile.model_json_schema()
+
+    def undescribed(properties: dict, path: str) -> list[str]:
+        found = []
+        for name, field in properties.items():
+            section = schema["$defs"].get(field.get("$ref", "").rpartition("/")[2], {})
+            if "properties" in section:
+                found += undescribed(section["properties"], f"{path}{name}.")
+            elif "description" not in field:
+                found.append(path + name)
+        return found
+
+    assert undescribed(schema["properties"], "") == []

@@ -97,8 +97,12 @@ class PairSettings(Section):
     scales: tuple[int, ...] = Field(
         default=(4, 8), description="total ratios that pairs are made for"
     )
-    val_preset: Literal["clean", "mild", "standard"] = Field(default="mild")
-    test_preset: Literal["clean", "mild", "standard"] = Field(default="clean")
+    val_preset: Literal["clean", "mild", "standard"] = Field(
+        default="mild", description="damage of the validation pairs"
+    )
+    test_preset: Literal["clean", "mild", "standard"] = Field(
+        default="clean", description="damage of the test pairs, which the gate judges by"
+    )
 
 
 class DegradationSettings(Section):

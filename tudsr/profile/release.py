@@ -74,7 +74,9 @@ class GateSettings(Section):
         description="largest mean of the spectrum's peaks on the codec's lattice that the original "
         "does not have; beyond it a mesh is plain to see",
     )
-    metric_trunk: Literal["hed_vgg16", "vgg16", "random"] = Field(default="hed_vgg16")
+    metric_trunk: Literal["hed_vgg16", "vgg16", "random"] = Field(
+        default="hed_vgg16", description="trunk of the perceptual distances that are judged by"
+    )
     metric_trunk_path: str | None = Field(default=None, description="weights file for trunk vgg16")
     dists: bool = Field(default=True, description="measure DISTS too; doubles the scoring time")
     bootstrap: int = Field(default=2000, ge=100, description="resamples behind each interval")
@@ -87,14 +89,18 @@ class GateSettings(Section):
 class RegistrySettings(Section):
     """Where a passed model is registered."""
 
-    model_name: str = Field(default="tudsr", min_length=1)
-    experiment: str = Field(default="tudsr", min_length=1)
+    model_name: str = Field(default="tudsr", min_length=1, description="name in MLflow's registry")
+    experiment: str = Field(
+        default="tudsr", min_length=1, description="name of MLflow's experiment"
+    )
 
 
 class RuntimeSettings(Section):
     """The machine's side of a run."""
 
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto", description="where it trains and scores; auto: a GPU if there is one"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto",
         description="auto: bf16 on CUDA and on CPUs that have it (AMX, AVX-512 BF16), else fp32",

@@ -154,7 +154,7 @@ class StageSettings(Section):
         default=(4,), description="degradation ratios drawn from, per sample"
     )
     lr: float = Field(default=5e-5, gt=0, description="AdamW learning rate of the adapter")
-    weight_decay: float = Field(default=1e-4, ge=0)
+    weight_decay: float = Field(default=1e-4, ge=0, description="AdamW's")
     clip_norm: float = Field(default=1.0, gt=0, description="largest gradient norm")
     ema: float = Field(
         default=0.999, ge=0, lt=1, description="decay of the averaged adapter; 0 turns off"
@@ -208,8 +208,8 @@ class FinishSettings(Section):
     """The last part of a base's pre-training: both stages' inputs, perceptual losses, no critic."""
 
     images: int = Field(default=0, ge=0, description="crops seen; 0 leaves this part out")
-    batch: int = Field(default=8, ge=1)
-    lr: float = Field(default=3e-4, gt=0)
+    batch: int = Field(default=8, ge=1, description="crops an update")
+    lr: float = Field(default=3e-4, gt=0, description="AdamW learning rate")
     warmup: int = Field(default=1600, ge=0, description="crops over which the rate rises")
     cooldown: Unit = Field(
         default=0.6, description="last share of training with a linearly falling rate"
@@ -237,7 +237,7 @@ class FinishSettings(Section):
         description="side of the random window on which features and DISTS are taken; null takes "
         "the whole crop. The trunk is most of the work",
     )
-    checkpoint_every: int = Field(default=2000, ge=1)
+    checkpoint_every: int = Field(default=2000, ge=1, description="crops between checkpoints")
 
 
 class PretrainSettings(Section):
@@ -254,11 +254,16 @@ class PretrainSettings(Section):
         description="so many of them first train the codec's learned decoder alone, the UNet left "
         "out, which is faster",
     )
-    batch: int = Field(default=16, ge=1)
-    lr: float = Field(default=5e-4, gt=0)
-    weight_decay: float = Field(default=1e-2, ge=0)
-    clip_norm: float = Field(default=1.0, gt=0)
-    ema: float = Field(default=0.999, ge=0, lt=1)
+    batch: int = Field(default=16, ge=1, description="crops an update")
+    lr: float = Field(default=5e-4, gt=0, description="AdamW learning rate")
+    weight_decay: float = Field(default=1e-2, ge=0, description="AdamW's, in the last part too")
+    clip_norm: float = Field(default=1.0, gt=0, description="largest gradient norm")
+    ema: float = Field(
+        default=0.999,
+        ge=0,
+        lt=1,
+        description="decay of the weights' moving average, which is what is kept",
+    )
     cooldown: Unit = Field(
         default=0.3, description="last share of training with a linearly falling rate"
     )
