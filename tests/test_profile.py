@@ -124,7 +124,7 @@ def test_on_the_command_line_it_is_one_sentence_and_exit_code_two():
 
 
 def test_every_setting_is_described():
-    """What the schema says is what editors show, and all that there is on many a setting."""
+    """Of many a setting the schema says all that there is."""
     schema = Profile.model_json_schema()
 
     def undescribed(properties: dict, path: str) -> list[str]:
