@@ -1,5 +1,6 @@
 """Signals, numbers that are none, workers that hang: what training leaves behind."""
 
+import json
 import multiprocessing
 import os
 import random
@@ -184,6 +185,25 @@ def test_a_checkpoint_of_other_settings_is_refused_with_both_values(photos, tmp_
     ):
         assert words in str(said.value)
     assert "seed" not in str(said.value) and "photo1" not in str(said.value)
+
+
+def test_a_machine_that_lost_its_gpu_does_not_go_on_without_a_word(photos, tmp_path, monkeypatch):
+    gpu = {"device": "cuda", "precision": "bf16"}
+    cpu = {"device": "cpu", "precision": "bf16"}
+    begun = training_inputs({}, photos, gpu)
+    save_checkpoint(tmp_path, 8, {"w": torch.ones(2)}, begun)
+    assert newest_checkpoint(tmp_path, begun).images_seen == 8
+    with pytest.raises(TrainingError, match=r"device cuda there, cpu here\..*RESUME_ANYWHERE=1"):
+        newest_checkpoint(tmp_path, training_inputs({}, photos, cpu))
+    monkeypatch.setenv("TUDSR_RESUME_ANYWHERE", "1")
+    assert newest_checkpoint(tmp_path, training_inputs({}, photos, cpu)).images_seen == 8
+
+
+def test_training_records_on_what_it_runs(photos, tmp_path):
+    train_stage1(SMOKE, photos, tmp_path / "out", tmp_path / "work")
+    (state, *_) = tmp_path.glob("work/*/checkpoints/*/state.json")
+    told = json.loads(state.read_text("utf-8"))["running"]
+    assert (told["precision"], told["device"] in ("cpu", "cuda", "mps")) == ("fp32", True)
 
 
 def test_photographs_of_one_name_in_two_folders_both_count_and_so_does_their_order(tmp_path):

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tudsr.provenance import file_sha256
 
 CADENCE = {"checkpoint_every", "log_every", "sample_every"}
 """Settings that decide when something is told or kept, and no result: no part of the inputs."""
+ANYWHERE = "TUDSR_RESUME_ANYWHERE"
 _KEEP = 2
 _LISTED_FILES = 1000
 _TOLD = 8
@@ -40,10 +42,12 @@ class Inputs:
         settings: nested, as JSON holds them.
         files: SHA-256 by name, in the order of training. Names count without their folders, so a
             moved project goes on from its checkpoints; a name's repetitions are numbered.
+        running: device and precision, which are no part of the key: settings may leave them open.
     """
 
     settings: Mapping[str, Any]
     files: Mapping[str, str]
+    running: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def key(self) -> str:
@@ -77,7 +81,9 @@ class Checkpoint:
         return load_file(self.weights)
 
 
-def training_inputs(settings: Mapping[str, Any], files: Sequence[Path]) -> Inputs:
+def training_inputs(
+    settings: Mapping[str, Any], files: Sequence[Path], running: Mapping[str, str] | None = None
+) -> Inputs:
     """Read the files' hashes; ``settings`` must go through JSON."""
     plain = json.loads(json.dumps(dict(settings)))
     hashes: dict[str, str] = {}
@@ -86,7 +92,7 @@ def training_inputs(settings: Mapping[str, Any], files: Sequence[Path]) -> Input
         seen[path.name] += 1
         again = f" ({seen[path.name]})" if seen[path.name] > 1 else ""
         hashes[path.name + again] = file_sha256(path)
-    return Inputs(plain, hashes)
+    return Inputs(plain, hashes, running or {})
 
 
 def save_checkpoint(
@@ -105,7 +111,8 @@ def save_checkpoint(
         weights = temporary / "state.safetensors"
         save_file(saved, weights)
         state = {"images_seen": images_seen, "key": inputs.key, "sha256": file_sha256(weights)}
-        write_json(temporary / "state.json", {**state, **inputs.told()})
+        told = {**inputs.told(), "running": dict(inputs.running)}
+        write_json(temporary / "state.json", {**state, **told})
     there = sorted(folder.glob("[0-9]*"))
     newer = [c for c in there if c.name > f"{images_seen:010d}"]
     for old in [*newer, *there[: len(there) - len(newer)][:-_KEEP]]:
@@ -116,7 +123,8 @@ def newest_checkpoint(folder: Path, inputs: Inputs) -> Checkpoint | None:
     """The newest complete checkpoint in ``folder``, or None.
 
     Raises:
-        TrainingError: it was made with other settings or files; the message says which.
+        TrainingError: it was made with other settings or files, or on another device or in another
+            precision; the message says which.
     """
     for candidate in sorted(folder.glob("[0-9]*"), reverse=True):
         state = _complete(candidate)
@@ -127,8 +135,20 @@ def newest_checkpoint(folder: Path, inputs: Inputs) -> Checkpoint | None:
                 f"{candidate} belongs to another training: {differences(state, inputs)}. Set these "
                 f"back to go on, or remove {folder} to start anew"
             )
+        _check_running(candidate, state, inputs.running)
         return Checkpoint(candidate, int(state["images_seen"]))
     return None
+
+
+def _check_running(candidate: Path, state: Mapping[str, Any], now: Mapping[str, str]) -> None:
+    """A machine that lost its GPU must not go on at a CPU's pace without a word."""
+    there = state.get("running", {})
+    told = [f"{n} {there[n]} there, {now[n]} here" for n in now if there.get(n, now[n]) != now[n]]
+    if told and os.environ.get(ANYWHERE) != "1":
+        raise TrainingError(
+            f"{candidate} was made with {'; '.join(told)}. Look whether this machine is the right "
+            f"one; to go on all the same, set {ANYWHERE}=1 in the environment"
+        )
 
 
 def other_trainings(folder: Path, inputs: Inputs) -> list[str]:

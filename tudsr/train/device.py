@@ -57,6 +57,12 @@ def in_half(device: torch.device, settings: RuntimeSettings) -> bool:
     return settings.precision == "bf16"
 
 
+def running_on(settings: RuntimeSettings) -> dict[str, str]:
+    """``device`` and ``precision``: what `pick_device` and `in_half` come to here."""
+    device = pick_device(settings)
+    return {"device": device.type, "precision": "bf16" if in_half(device, settings) else "fp32"}
+
+
 def data_workers(settings: RuntimeSettings, device: torch.device) -> int:
     """How many processes make training samples; which samples does not depend on it.
 

@@ -28,7 +28,7 @@ from tudsr.profile import Profile
 from tudsr.train.base_weights import BaseWeights
 from tudsr.train.checkpoint import CADENCE, training_inputs
 from tudsr.train.chunks import chunk, enlarge
-from tudsr.train.device import autocast, data_workers, in_half, pick_device
+from tudsr.train.device import autocast, data_workers, in_half, pick_device, running_on
 from tudsr.train.loop import Plan, train
 from tudsr.train.pairs import TrainingPairs
 from tudsr.train.ranks import join
@@ -62,7 +62,7 @@ def finish_base(
         },
         exclude={"pretrain": {**dict.fromkeys(CADENCE, True), "finish": CADENCE}},
     )
-    inputs = training_inputs(decisive, [*photos, start / "base.json"])
+    inputs = training_inputs(decisive, [*photos, start / "base.json"], running_on(profile.runtime))
     base = load_base_folder(start).to(pick_device(profile.runtime))
     join(profile.runtime, base.prompt.device)
     task = FinishingTask(base, profile)

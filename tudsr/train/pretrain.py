@@ -22,7 +22,7 @@ from tudsr.model.codec import LappedCodec
 from tudsr.profile import PretrainSettings, Profile
 from tudsr.train.base_weights import BaseWeights
 from tudsr.train.checkpoint import CADENCE, training_inputs
-from tudsr.train.device import autocast, data_workers, pick_device
+from tudsr.train.device import autocast, data_workers, pick_device, running_on
 from tudsr.train.finish import finish_base
 from tudsr.train.loop import Plan, train
 from tudsr.train.pairs import TrainingPairs
@@ -71,7 +71,7 @@ def _first_part(
     )
     base = _first_base(profile)
     started = [Path(settings.start) / "base.json"] if settings.start else []
-    inputs = training_inputs(decisive, [*photos, *started])
+    inputs = training_inputs(decisive, [*photos, *started], running_on(profile.runtime))
     if settings.finish.images and _made_of(out) == inputs.key:
         return out
     base = base.to(pick_device(profile.runtime))

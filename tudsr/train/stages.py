@@ -28,7 +28,7 @@ from tudsr.profile import Profile, StageSettings
 from tudsr.train.adversarial import AdversarialStep, add_losses
 from tudsr.train.checkpoint import CADENCE, Inputs, training_inputs
 from tudsr.train.chunks import check_side, chunk, enlarge, side_by_side, unchunk
-from tudsr.train.device import autocast, data_workers, pick_device
+from tudsr.train.device import autocast, data_workers, pick_device, running_on
 from tudsr.train.launch import Job, launch, launches
 from tudsr.train.loop import Plan, train
 from tudsr.train.memory import explaining_out_of_memory, explaining_setup_out_of_memory
@@ -295,4 +295,4 @@ def _inputs(profile: Profile, stage: str, photos: Sequence[Path], extra: Sequenc
     )
     folder = Path(profile.base.source)
     files = [folder / "base.json"] if profile.base.random_seed is None else []
-    return training_inputs(decisive, [*photos, *extra, *files])
+    return training_inputs(decisive, [*photos, *extra, *files], running_on(profile.runtime))
