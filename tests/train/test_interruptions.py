@@ -1,6 +1,5 @@
 """Signals, numbers that are none, workers that hang: what training leaves behind."""
 
-import json
 import multiprocessing
 import os
 import random
@@ -18,7 +17,7 @@ import torch
 from tudsr.errors import Interrupted, TrainingError
 from tudsr.model.losses import staged_trunk
 from tudsr.profile import load_profile
-from tudsr.train import loop
+from tudsr.train import loop, stages
 from tudsr.train.adversarial import AdversarialStep
 from tudsr.train.checkpoint import (
     newest_checkpoint,
@@ -26,6 +25,7 @@ from tudsr.train.checkpoint import (
     save_checkpoint,
     training_inputs,
 )
+from tudsr.train.device import running_on
 from tudsr.train.meter import FiniteCheck
 from tudsr.train.pairs import TrainingPairs
 from tudsr.train.record import read_metrics
@@ -199,11 +199,10 @@ def test_a_machine_that_lost_its_gpu_does_not_go_on_without_a_word(photos, tmp_p
     assert newest_checkpoint(tmp_path, training_inputs({}, photos, cpu)).images_seen == 8
 
 
-def test_training_records_on_what_it_runs(photos, tmp_path):
-    train_stage1(SMOKE, photos, tmp_path / "out", tmp_path / "work")
-    (state, *_) = tmp_path.glob("work/*/checkpoints/*/state.json")
-    told = json.loads(state.read_text("utf-8"))["running"]
-    assert (told["precision"], told["device"] in ("cpu", "cuda", "mps")) == ("fp32", True)
+def test_a_stage_records_on_what_it_runs(photos):
+    running = stages._inputs(SMOKE, "stage1", photos, ()).running
+    assert running == running_on(SMOKE.runtime) and running["precision"] == "fp32"
+    assert running["device"] in ("cpu", "cuda", "mps")
 
 
 def test_photographs_of_one_name_in_two_folders_both_count_and_so_does_their_order(tmp_path):
