@@ -54,7 +54,8 @@ def test_a_full_disk_is_named_whichever_library_met_it(tmp_path):
         "    try:\n        make()\n"
         "    except OSError as error:\n        print(error.filename, error.strerror)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    own = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, **own}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
     )

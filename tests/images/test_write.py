@@ -201,7 +201,9 @@ try:
 except ImageError as error:
     print(error.code, error)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    # -B: bytecode cut off at the limit would stay.
+    command = [sys.executable, "-B", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.stdout.startswith("not_writable cannot write"), done.stderr
     assert str(target) in done.stdout
     assert target.read_bytes() == b"old"

@@ -6,7 +6,7 @@ PROFILE = """
 extends: smoke
 degradation: {preset: standard, clean_prob: 0.25}
 stage1: {scales: [3], timestep: 210}
-stage2: {scales: [6], n: 3}
+stage2: {scales: [6], n: 3, accumulate: 9}
 upscale: {interpolation: {before_stage1: bilinear}}
 """
 

@@ -120,7 +120,7 @@ def test_the_control_of_fidelity_decides_the_result(page, tmp_path):
         made[told] = _colours(page, "after")
     assert len({tuple(pixels) for pixels in made.values()}) == 2
     at(page, "fidelity").send_keys(Keys.ARROW_RIGHT)
-    assert at(page, "fidelity-told").text == "0.3, faithful"
+    wait(page, lambda: at(page, "fidelity-told").text == "0.3, faithful")
 
 
 def _press(page, *keys: str) -> str:
