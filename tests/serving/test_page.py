@@ -119,7 +119,7 @@ def test_the_control_of_fidelity_decides_the_result(page, tmp_path):
         wait(page, lambda: at(page, "after").get_property("naturalWidth") == 96)
         made[told] = _colours(page, "after")
     assert len({tuple(pixels) for pixels in made.values()}) == 2
-    at(page, "fidelity").send_keys(Keys.ARROW_RIGHT)
+    at(page, "fidelity").send_keys(Keys.ARROW_RIGHT * 3)
     wait(page, lambda: at(page, "fidelity-told").text == "0.3, faithful")
 
 
