@@ -1,5 +1,9 @@
 """What `tudsr_base` hands to pre-training."""
 
+from pathlib import Path
+
+import pytest
+
 from tudsr.profile import load_profile
 
 PROFILE = """
@@ -9,6 +13,15 @@ stage1: {scales: [3], timestep: 210}
 stage2: {scales: [6], n: 3, accumulate: 9}
 upscale: {interpolation: {before_stage1: bilinear}}
 """
+
+
+@pytest.fixture(autouse=True)
+def source_root():
+    """ZenML looks for it beside the main module, which a worker of pytest's has not."""
+    from zenml.utils.source_utils import set_custom_source_root
+
+    # Left so: tests/kubeflow sets the same, once for all of its tests.
+    set_custom_source_root(str(Path(__file__).resolve().parents[2]))
 
 
 def test_pre_training_gets_every_setting_that_decides_its_inputs(tmp_path):
