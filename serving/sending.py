@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+from contextlib import AbstractContextManager
 from typing import Any
 
 from starlette.responses import FileResponse, Response
@@ -15,13 +15,13 @@ _PART_S = 60.0
 
 
 class Sent(Response):
-    """A body sent part by part; what ``held`` counts is given back at its end, however it ends.
+    """A body sent part by part; ``held`` counts it meanwhile, however that ends.
 
     The server waits before each part until the one before is on its way, so that a client which
     does not read is noticed, and its connection closed.
     """
 
-    def __init__(self, content: bytes, held: ExitStack, **more: Any) -> None:
+    def __init__(self, content: bytes, held: AbstractContextManager[None], **more: Any) -> None:
         super().__init__(content, **more)
         self._held = held
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from starlette.requests import Request
 
@@ -60,11 +60,9 @@ class Service:
         with self._counted(1, size):
             yield
 
-    def sending(self, result: bytes) -> ExitStack:
-        """Counts a result until it is sent: clients that do not read fill the memory no less."""
-        counted = ExitStack()
-        counted.enter_context(self._counted(1, len(result)))
-        return counted
+    def sending(self, result: bytes) -> AbstractContextManager[None]:
+        """Counts a result while it is sent: clients that do not read fill the memory no less."""
+        return self._counted(1, len(result))
 
     @contextmanager
     def _counted(self, requests: int, size: int) -> Generator[None]:

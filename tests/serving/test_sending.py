@@ -1,28 +1,37 @@
 """Results on their way to clients that read, and to those that do not."""
 
 import asyncio
+import socket
+import threading
 
 import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Route
 
 from serving import sending
 from serving.sending import Sent
 from serving.settings import ServeSettings
 from serving.state import Service
+from tests.serving.conftest import free_port
+from tests.serving.fakes import until
 
 BODY = bytes(range(256)) * 4096  # four parts
 
 
-def sent(send) -> Service:
-    """The service after a result was sent so."""
+def sent(send) -> None:
+    """Send it so; it is counted meanwhile and not afterwards."""
     service = Service(ServeSettings())
     answer = Sent(BODY, service.sending(BODY), media_type="image/png")
-    assert (service.held, service.held_bytes) == (1, len(BODY))
-    scope = {"type": "http", "headers": []}
+
+    async def counted(message) -> None:
+        assert (service.held, service.held_bytes) == (1, len(BODY))
+        await send(message)
+
     try:
-        asyncio.run(answer(scope, None, send))
+        asyncio.run(answer({"type": "http", "headers": []}, None, counted))
     finally:
         assert (service.held, service.held_bytes) == (0, 0)
-    return service
 
 
 def test_a_result_comes_whole_in_parts():
@@ -61,3 +70,27 @@ def test_who_does_not_read_is_cut_off(monkeypatch):
 
     with pytest.raises(TimeoutError):
         sent(send)
+
+
+def test_a_real_server_notices_who_does_not_read(monkeypatch):
+    """By a socket that asks and then never reads: more than any buffer between them holds."""
+    monkeypatch.setattr(sending, "_PART_S", 0.5)
+    service, large = Service(ServeSettings()), bytes(64 * 2**20)
+
+    async def result(request):
+        return Sent(large, service.sending(large))
+
+    port = free_port()
+    app = Starlette(routes=[Route("/", result)])
+    web = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical"))
+    thread = threading.Thread(target=web.run, daemon=True)
+    thread.start()
+    until(lambda: web.started)
+    try:
+        with socket.create_connection(("127.0.0.1", port)) as silent:
+            silent.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+            until(lambda: service.held_bytes == len(large))
+            until(lambda: service.held_bytes == 0)
+    finally:
+        web.should_exit = True
+        thread.join(20)

@@ -27,7 +27,8 @@ def check_scans(source: Path | bytes, name: str) -> None:
     if isinstance(source, bytes):
         count = count_scans(source)
     else:
-        with source.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        how = {"access": mmap.ACCESS_READ}
+        with source.open("rb") as file, mmap.mmap(file.fileno(), 0, **how) as mapped:
             count = count_scans(mapped)
     if count > MAX_SCANS:
         raise ImageError(

@@ -188,9 +188,11 @@ class Upscaler:
                     job.tell()
                     finish.look(rows, made[rows])
                 finish.settle(job.tell)
-            for part in in_order(finished, bands(*size), count):
-                job.tell()
-                yield part
+            # Its threads read both, so it ends first.
+            with closing(in_order(finished, bands(*size), count)) as parts:
+                for part in parts:
+                    job.tell()
+                    yield part
 
     def _cascade(self, job: _Job) -> Canvas:
         """One stage over all tiles, then the next, so that an adapter is switched once."""
