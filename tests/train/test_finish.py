@@ -105,9 +105,9 @@ def test_how_often_is_saved_and_told_does_not_decide_a_training(photos, tmp_path
     """Neither in the first part nor in the last."""
     found: list[str] = []
 
-    def noted(settings, files):
-        found.append(training_inputs(settings, files).key)
-        return training_inputs(settings, files)
+    def noted(settings, files, running):
+        found.append(training_inputs(settings, files, running).key)
+        return training_inputs(settings, files, running)
 
     for module in ("pretrain", "finish"):
         monkeypatch.setattr(f"tudsr.train.{module}.training_inputs", noted)
