@@ -37,7 +37,7 @@ from tudsr.errors import SettingsError
 
 Handler = Callable[[Request], Awaitable[Response]]
 _LOG = logging.getLogger("tudsr.serving")
-_PAGE = ("index.html", "page.css", "page.js")
+_PAGE = ("index.html", "page.css", "page.js", "service.js")
 
 
 def make_app(service: Service) -> Starlette:

@@ -1,100 +1,69 @@
-"use strict";
 // The page talks to /v1/info and /v1/jobs of the service that served it, and to nothing else.
+import { ask, finished, patiently, persistently } from "./service.js";
 
 const at = id => document.getElementById(id);
 const show = (id, shown) => { at(id).hidden = !shown; };
-const pause = ms => new Promise(done => setTimeout(done, ms));
 const number = value => value.toLocaleString("en");
 const size = (width, height) => `${number(width)}\u00a0×\u00a0${number(height)}`;  // never broken in two
 const names = { WEBP: "WebP", HEIF: "HEIC" };
 
 let picture = null;   // the chosen file
 let sides = null;     // its [width, height], null where the browser cannot read it
-let current = null;   // the running attempt: {stopped, job, abort}
+let current = null;   // the running attempt: {stopped, tell, job, abort}
 let withJobs = true;  // whether the service takes jobs; else the answer is waited for on the line
 const urls = {};      // object URLs by the element that shows them
-
-// --- asking the service ---------------------------------------------------------------------
-
-class Refused extends Error {
-  constructor(status, told) {
-    super(told?.message ?? `The service answered ${status} without saying why.`);
-    this.status = status;
-    this.wait_s = told?.retry_after_s;
-  }
-}
-
-class Silent extends Error {}  // nothing answered: a phone was locked, a network changed
-
-async function ask(path, options = {}) {
-  const token = sessionStorage.getItem("token");
-  const headers = { ...options.headers, ...(token && { Authorization: `Bearer ${token}` }) };
-  let answer;
-  try {
-    answer = await fetch(path, { ...options, headers });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Silent("The service does not answer. Is it running, and are you connected to it?");
-  }
-  if (answer.ok) return answer;
-  const told = await answer.json().catch(() => null);
-  if (answer.status === 401) { show("token-field", true); at("token").focus(); }
-  throw new Refused(answer.status, told?.error);
-}
-
-async function patiently(path, options, attempt) {
-  // A full or stopping service says when to come back: wait, but let people see and stop it.
-  for (let left = 20; ; left--) {
-    try {
-      return await ask(path, options);
-    } catch (error) {
-      if (!error.wait_s || left === 0 || ![429, 503].includes(error.status)) throw error;
-      for (let s = error.wait_s; s > 0 && !attempt.stopped; s--) {
-        say(`The service is busy; asking again in ${s} s…`);
-        await pause(1000);
-      }
-      if (attempt.stopped) throw error;
-    }
-  }
-}
-
-async function persistently(path, attempt) {
-  // A job goes on while nobody is connected, or while the service is started anew: for ten minutes.
-  for (const end = Date.now() + 600_000; ; ) {
-    try {
-      return await ask(path);
-    } catch (error) {
-      const later = error instanceof Silent || error.status === 503;
-      if (!later || attempt.stopped || Date.now() > end) throw error;
-      say("The service does not answer; asking again…");
-      await pause(2000);
-    }
-  }
-}
 
 // --- one picture's way ----------------------------------------------------------------------
 
 async function enlarge() {
   if (!picture || current) return;
-  const attempt = current = { stopped: false, job: null, abort: new AbortController() };
-  const asked = { scale: value("scale"), format: at("format").value, name: picture.name, file: picture };
-  begin();
-  try {
+  const asked = { scale: value("scale"), format: at("format").value, name: picture.name };
+  const what = picture.name || "the picture", file = picture;
+  await attempted(withJobs ? `Sending ${what}…` : `Enlarging ${what}…`, async attempt => {
     const sent = await patiently(`${withJobs ? "v1/jobs" : "v1/upscale"}?${query(asked)}`, {
-      method: "POST", body: asked.file, signal: attempt.abort.signal,
-      headers: { "Content-Type": asked.file.type.startsWith("image/") ? asked.file.type : "application/octet-stream" },
+      method: "POST", body: file, signal: attempt.abort.signal,
+      headers: { "Content-Type": file.type.startsWith("image/") ? file.type : "application/octet-stream" },
     }, attempt);
-    if (!withJobs) return present(await sent.blob(), described(sent.headers), asked);
-    attempt.job = await sent.json();
-    const done = await watch(attempt);
-    if (attempt.stopped) return;
-    const made = await persistently(`v1/jobs/${attempt.job.id}/result`, attempt);
-    present(await made.blob(), done, asked);
+    if (!withJobs) return present(await sent.blob(), described(sent.headers), asked, file);
+    const { id } = await sent.json();
+    sessionStorage.setItem("job", JSON.stringify({ id, asked }));
+    await fetchResult(id, attempt, asked, file);
+  });
+}
+
+async function resume() {
+  // A page that was loaded anew goes on with its job; the picture itself it has no longer.
+  const kept = JSON.parse(sessionStorage.getItem("job"));
+  if (!kept || current) return;
+  const what = kept.asked.name || "the picture";
+  await attempted(`Asking after ${what}…`, async attempt => {
+    try {
+      await fetchResult(kept.id, attempt, kept.asked, null);
+    } catch (error) {
+      if (error.status === 401) attempt.job = null;  // asked again once the token is given
+      if (![401, 404].includes(error.status)) throw error;  // 404: fetched before, or too old
+    }
+  });
+}
+
+async function attempted(first, work) {
+  const attempt = current = { stopped: false, tell: say, job: null, abort: new AbortController() };
+  begin(first);
+  try {
+    await work(attempt);
   } catch (error) {
     if (!attempt.stopped) complain(error.message);
   } finally {
     end(attempt);
   }
+}
+
+async function fetchResult(id, attempt, asked, file) {
+  attempt.job = id;
+  const done = await finished(id, attempt, progress);
+  if (attempt.stopped) return;
+  const made = await persistently(`v1/jobs/${id}/result`, attempt);
+  present(await made.blob(), done, asked, file);
 }
 
 function described(headers) {
@@ -111,19 +80,11 @@ function query(asked) {
   return wanted;
 }
 
-async function watch(attempt) {
-  for (let wait = 150; ; wait = Math.min(wait * 1.3, 1000)) {
-    if (attempt.stopped) return null;
-    const job = await (await persistently(`v1/jobs/${attempt.job.id}`, attempt)).json();
-    if (job.state === "done") return job;
-    if (job.state === "failed") throw new Error(job.error.message);
-    progress(job);
-    await pause(wait);
-  }
-}
-
 function end(attempt) {
-  if (attempt.job) ask(`v1/jobs/${attempt.job.id}`, { method: "DELETE" }).catch(() => {});
+  if (attempt.job) {
+    sessionStorage.removeItem("job");
+    ask(`v1/jobs/${attempt.job}`, { method: "DELETE" }).catch(() => {});
+  }
   if (attempt.stopped) say("");
   show("work", false);
   current = null;
@@ -139,12 +100,12 @@ function stop() {
 
 // --- what people see ------------------------------------------------------------------------
 
-function begin() {
+function begin(first) {
   show("error", false);
   show("result", false);
   show("work", true);
   at("bar").removeAttribute("value");
-  say(withJobs ? `Sending ${picture.name || "the picture"}…` : `Enlarging ${picture.name || "the picture"}…`);
+  say(first);
   ready();
 }
 
@@ -166,10 +127,10 @@ function link(name, blob) {
   return urls[name] = URL.createObjectURL(blob);
 }
 
-function present(blob, job, asked) {
+function present(blob, job, asked, file) {
   at("after").src = at("save").href = link("after", blob);
-  at("before").src = link("before", asked.file);
-  at("pair").classList.toggle("alone", !sides);
+  if (file) at("before").src = link("before", file);
+  for (const name of ["pair", "ends"]) at(name).classList.toggle("alone", !file || !sides);
   const suffix = { jpeg: "jpg" }[asked.format] ?? asked.format;
   at("save").download = `${(asked.name || "picture").replace(/\.[^.]*$/, "")}-x${asked.scale}.${suffix}`;
   at("made").textContent = `${size(job.width, job.height)} pixels`;
@@ -252,6 +213,7 @@ async function introduce() {
     at("model").textContent = `${info.model}${version}, bundle ${info.bundle.slice(0, 12)}`;
     at("kinds").textContent = `${info.formats.read.map(name => names[name] ?? name).join(", ")}, up to ${Math.round(info.limits.upload_bytes / 2 ** 20)} MB`;
     show("token-field", false);
+    resume();
     withJobs = info.limits.jobs > 0;
     const avif = document.querySelector("option[value='avif']");
     avif.hidden = avif.disabled = !info.formats.written.includes("AVIF");
@@ -277,6 +239,7 @@ at("slide").addEventListener("input", event => slide(Number(event.target.value))
 at("line").addEventListener("pointerdown", event => at("line").setPointerCapture(event.pointerId));
 at("line").addEventListener("pointermove", event => { if (at("line").hasPointerCapture(event.pointerId)) drag(event); });
 at("fidelity").addEventListener("input", fidelityTold);
+document.addEventListener("token-wanted", () => { show("token-field", true); at("token").focus(); });
 at("token").addEventListener("change", event => { show("error", false); sessionStorage.setItem("token", event.target.value.trim()); introduce(); });
 for (const kind of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, event => {

@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ from serving.job_runner import JobRunner
 from serving.jobs import JobStore
 from serving.settings import ServeSettings
 from serving.state import Service
+from tests.browser import browser
+from tests.serving.fakes import FakeRuntime, until
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 500
@@ -106,6 +109,17 @@ def inside(bundle, tmp_path_factory):
     made.close()
 
 
+@pytest.fixture
+def slow(inside, monkeypatch):
+    """The model replaced by a fake one whose gate a test can close."""
+    fake = FakeRuntime()
+    model = inside.engine._model
+    monkeypatch.setattr(inside.engine, "_model", replace(model, runtime=fake))
+    yield fake
+    fake.gate.set()
+    until(lambda: not inside.engine.scheduler._tickets())
+
+
 @pytest.fixture(scope="session")
 def server(bundle, tmp_path_factory):
     """``TUDSR_MODEL=BUNDLE tudsr serve``."""
@@ -114,3 +128,11 @@ def server(bundle, tmp_path_factory):
     where = {"TUDSR_MODEL": str(bundle), "TUDSR_SERVE_STATE": str(folder / "state")}
     with Server(command, folder / "log", **where) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def page(server):
+    """The page in a real browser."""
+    with browser() as driver:
+        driver.get(server.url)
+        yield driver

@@ -7,6 +7,8 @@ import time
 import numpy as np
 from PIL import Image
 
+from serving.refusal import CODES
+
 
 class FakeRuntime:
     """Gives tiles back as they are; notes batches; can be slow, or held until a gate opens."""
@@ -46,3 +48,15 @@ def until(condition, seconds: float = 20) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.005)
+
+
+def post(inside, data: bytes, query: str = "", path="/v1/upscale", kind="image/png", **how):
+    how.setdefault("headers", {})["Content-Type"] = kind
+    return inside.client.post(f"{path}{query}", content=data, **how)
+
+
+def error_of(answer) -> tuple[int, str]:
+    told = answer.json()["error"]
+    assert CODES[told["code"]].status == answer.status_code
+    assert len(told["message"]) > 20
+    return answer.status_code, told["code"]

@@ -9,8 +9,7 @@ import pytest
 
 from serving.refusal import CODES, refusal_of
 from tests.conftest import scene
-from tests.serving.fakes import encoded, until
-from tests.serving.test_endpoint import error_of, post
+from tests.serving.fakes import encoded, error_of, post, until
 from tudsr.errors import ImageError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,16 +17,12 @@ import torch
 from tudsr.errors import Interrupted, TrainingError
 from tudsr.model.losses import staged_trunk
 from tudsr.profile import load_profile
-from tudsr.train import loop, stages
+from tudsr.train import loop
 from tudsr.train.adversarial import AdversarialStep
 from tudsr.train.checkpoint import (
-    newest_checkpoint,
     other_trainings,
-    save_checkpoint,
     training_inputs,
 )
-from tudsr.train.device import running_on
-from tudsr.train.meter import FiniteCheck
 from tudsr.train.pairs import TrainingPairs
 from tudsr.train.record import read_metrics
 from tudsr.train.stages import train_stage1
@@ -117,107 +113,6 @@ def test_nothing_draws_from_a_global_random_generator(photos, tmp_path):
         assert random.getstate() == states[2]
         adapters.append((tmp_path / f"out{seed}" / "adapter.safetensors").read_bytes())
     assert adapters[0] == adapters[1]
-
-
-def test_a_loss_that_was_no_number_between_two_rows_is_named_and_never_saved(
-    photos, tmp_path, monkeypatch
-):
-    original = AdversarialStep.accumulate
-
-    def once(self, lr, hr, images_seen, *more):
-        losses = original(self, lr, hr, images_seen, *more)
-        return losses | {"loss_gan": torch.tensor(float("inf"))} if images_seen == 8 else losses
-
-    monkeypatch.setattr(AdversarialStep, "accumulate", once)
-    profile = changed(images=32, log_every=32, checkpoint_every=8)
-    with pytest.raises(TrainingError, match="loss_gan is not finite after 12 images"):
-        train_stage1(profile, photos, tmp_path / "out", tmp_path / "work")
-    saved = sorted(p.name for p in tmp_path.glob("work/*/checkpoints/*"))
-    assert saved == ["0000000008"]
-
-
-def test_of_losses_that_are_no_numbers_those_that_were_first_are_named():
-    """After an update with one of them the weights are spoilt, and with them every loss."""
-    check = FiniteCheck("stage 1", "checkpoints")
-    good, bad = torch.ones(()), torch.tensor(float("nan"))
-    check.note(4, {"loss_l1": good, "loss_gan": good, "loss_total": good})
-    check.note(8, {"loss_l1": good, "loss_gan": bad, "loss_total": bad})
-    check.note(12, {"loss_l1": bad, "loss_gan": bad, "loss_total": bad})
-    with pytest.raises(TrainingError) as said:
-        check.check()
-    assert "stage 1: loss_gan, loss_total is not finite after 8 images" in str(said.value)
-    assert "loss_l1" not in str(said.value)
-
-
-def test_weights_spoilt_by_a_gradient_are_never_saved_though_the_loss_was_fine(
-    photos, tmp_path, monkeypatch
-):
-    apply = AdversarialStep.apply
-    count = []
-
-    def overflowing(self, rate):
-        count.append(rate)
-        if len(count) == 4:
-            self.parameters[0].grad[0] = float("nan")
-        apply(self, rate)
-
-    monkeypatch.setattr(AdversarialStep, "apply", overflowing)
-    with pytest.raises(TrainingError, match=r"not finite after 16 images, such as lora\.0"):
-        train_stage1(SMOKE, photos, tmp_path / "out", tmp_path / "work")
-    assert [p.name for p in tmp_path.glob("work/*/checkpoints/*")] == ["0000000008"]
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_checkpoint_of_other_settings_is_refused_with_both_values(photos, tmp_path):
-    settings = {"stage1": {"lr": 0.001, "lora": {"rank": 4}}, "seed": 0}
-    inputs = training_inputs(settings, photos)
-    save_checkpoint(tmp_path / "run", 8, {"w": torch.ones(2)}, inputs)
-    assert newest_checkpoint(tmp_path / "run", inputs).images_seen == 8
-    photos[0].write_bytes(photos[1].read_bytes())
-    other = {"stage1": {"lr": 0.002, "lora": {"rank": 8}, "new": True}, "seed": 0}
-    with pytest.raises(TrainingError) as said:
-        newest_checkpoint(tmp_path / "run", training_inputs(other, photos))
-    for words in (
-        "stage1.lr 0.001 there, 0.002 now",
-        "stage1.lora.rank 4 there, 8 now",
-        "stage1.new unset there, true now",
-        "photo0.png has changed",
-    ):
-        assert words in str(said.value)
-    assert "seed" not in str(said.value) and "photo1" not in str(said.value)
-
-
-def test_a_machine_that_lost_its_gpu_does_not_go_on_without_a_word(photos, tmp_path, monkeypatch):
-    gpu = {"device": "cuda", "precision": "bf16"}
-    cpu = {"device": "cpu", "precision": "bf16"}
-    begun = training_inputs({}, photos, gpu)
-    save_checkpoint(tmp_path, 8, {"w": torch.ones(2)}, begun)
-    assert newest_checkpoint(tmp_path, begun).images_seen == 8
-    with pytest.raises(TrainingError, match=r"device cuda there, cpu here\..*RESUME_ANYWHERE=1"):
-        newest_checkpoint(tmp_path, training_inputs({}, photos, cpu))
-    monkeypatch.setenv("TUDSR_RESUME_ANYWHERE", "1")
-    assert newest_checkpoint(tmp_path, training_inputs({}, photos, cpu)).images_seen == 8
-
-
-def test_a_stage_records_on_what_it_runs(photos):
-    running = stages._inputs(SMOKE, "stage1", photos, ()).running
-    assert running == running_on(SMOKE.runtime) and running["precision"] == "fp32"
-    assert running["device"] in ("cpu", "cuda", "mps")
-
-
-def test_photographs_of_one_name_in_two_folders_both_count_and_so_does_their_order(tmp_path):
-    files = [tmp_path / folder / "a.png" for folder in "xyz"]
-    for content, file in enumerate(files):
-        file.parent.mkdir()
-        file.write_text(str(content))
-    before, turned = training_inputs({}, files), training_inputs({}, files[::-1])
-    assert list(before.files) == ["a.png", "a.png (2)", "a.png (3)"]
-    files[0].write_text("changed")
-    assert len({before.key, turned.key, training_inputs({}, files).key}) == 3
-    moved = (tmp_path / "x").rename(tmp_path / "moved") / "a.png"
-    assert training_inputs({}, [moved, *files[1:]]).key != before.key
-    moved.write_text("0")
-    assert training_inputs({}, [moved, *files[1:]]).key == before.key
 
 
 def test_resume_alone_refuses_to_start_anew_and_without_it_a_note_is_printed(

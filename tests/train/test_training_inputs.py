@@ -1,0 +1,64 @@
+"""What a training is: settings, photographs, machine; a checkpoint of another one is refused."""
+
+import pytest
+import torch
+
+from tudsr.errors import TrainingError
+from tudsr.profile import load_profile
+from tudsr.train import stages
+from tudsr.train.checkpoint import newest_checkpoint, save_checkpoint, training_inputs
+from tudsr.train.device import running_on
+
+SMOKE = load_profile("smoke")
+
+
+def test_a_checkpoint_of_other_settings_is_refused_with_both_values(photos, tmp_path):
+    settings = {"stage1": {"lr": 0.001, "lora": {"rank": 4}}, "seed": 0}
+    inputs = training_inputs(settings, photos)
+    save_checkpoint(tmp_path / "run", 8, {"w": torch.ones(2)}, inputs)
+    assert newest_checkpoint(tmp_path / "run", inputs).images_seen == 8
+    photos[0].write_bytes(photos[1].read_bytes())
+    other = {"stage1": {"lr": 0.002, "lora": {"rank": 8}, "new": True}, "seed": 0}
+    with pytest.raises(TrainingError) as said:
+        newest_checkpoint(tmp_path / "run", training_inputs(other, photos))
+    for words in (
+        "stage1.lr 0.001 there, 0.002 now",
+        "stage1.lora.rank 4 there, 8 now",
+        "stage1.new unset there, true now",
+        "photo0.png has changed",
+    ):
+        assert words in str(said.value)
+    assert "seed" not in str(said.value) and "photo1" not in str(said.value)
+
+
+def test_a_machine_that_lost_its_gpu_does_not_go_on_without_a_word(photos, tmp_path, monkeypatch):
+    gpu = {"device": "cuda", "precision": "bf16"}
+    cpu = {"device": "cpu", "precision": "bf16"}
+    begun = training_inputs({}, photos, gpu)
+    save_checkpoint(tmp_path, 8, {"w": torch.ones(2)}, begun)
+    assert newest_checkpoint(tmp_path, begun).images_seen == 8
+    with pytest.raises(TrainingError, match=r"device cuda there, cpu here\..*RESUME_ANYWHERE=1"):
+        newest_checkpoint(tmp_path, training_inputs({}, photos, cpu))
+    monkeypatch.setenv("TUDSR_RESUME_ANYWHERE", "1")
+    assert newest_checkpoint(tmp_path, training_inputs({}, photos, cpu)).images_seen == 8
+
+
+def test_a_stage_records_on_what_it_runs(photos):
+    running = stages._inputs(SMOKE, "stage1", photos, ()).running
+    assert running == running_on(SMOKE.runtime) and running["precision"] == "fp32"
+    assert running["device"] in ("cpu", "cuda", "mps")
+
+
+def test_photographs_of_one_name_in_two_folders_both_count_and_so_does_their_order(tmp_path):
+    files = [tmp_path / folder / "a.png" for folder in "xyz"]
+    for content, file in enumerate(files):
+        file.parent.mkdir()
+        file.write_text(str(content))
+    before, turned = training_inputs({}, files), training_inputs({}, files[::-1])
+    assert list(before.files) == ["a.png", "a.png (2)", "a.png (3)"]
+    files[0].write_text("changed")
+    assert len({before.key, turned.key, training_inputs({}, files).key}) == 3
+    moved = (tmp_path / "x").rename(tmp_path / "moved") / "a.png"
+    assert training_inputs({}, [moved, *files[1:]]).key != before.key
+    moved.write_text("0")
+    assert training_inputs({}, [moved, *files[1:]]).key == before.key
