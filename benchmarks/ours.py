@@ -19,17 +19,17 @@ from tudsr.profile import Profile, UpscaleSettings, load_profile
 from tudsr.provenance import code_fingerprint
 from tudsr.release.bundle import load_bundle
 from tudsr.release.locate import locate_model
-from tudsr.upscale.cascade import split_scale
 from tudsr.upscale.runtime import TileRuntime
 from tudsr.upscale.upscaler import Stages, Upscaler
 
 Pixels = np.ndarray[Any, np.dtype[np.float32]]
 BASE = "base"
-# Goal Q3: the cascade, one shot, and stage 1 run twice.
+# Goal Q3: the cascade, one shot, stage 1 run twice, and what damaged inputs get.
 ABLATION: dict[int, dict[str, Stages]] = {
     4: {"TUDSR M2N2": [(2, 1), (2, 2)], "TUDSR M4": [(4, 1)]},
     8: {
         "TUDSR M4N2": [(4, 1), (2, 2)],
+        "TUDSR M2N2N2": [(2, 1), (2, 2), (2, 2)],
         "TUDSR M8": [(8, 1)],
         "TUDSR stage 1 twice": [(4, 1), (2, 1)],
     },
@@ -74,17 +74,16 @@ def our_methods(model: str | None, scratch: Path, ablation: bool) -> Ours:
 def _cascades(
     runtime: TileRuntime, settings: UpscaleSettings, key: str, scale: int, ablation: bool
 ) -> list[Method]:
-    main = [(step.ratio, step.stage) for step in split_scale(scale, settings.one_pass_to)]
-    chosen = sorted(ABLATION[scale].items(), key=lambda named: named[1] != main)
-    chosen = chosen[: None if ablation else 1]
+    """What the model chooses for each picture, then the ways that it can be made to go."""
     upscaler = Upscaler(runtime, settings)
 
-    def method(name: str, stages: Stages) -> Method:
+    def method(name: str, stages: Stages | None) -> Method:
         enlarge: Callable[[Pixels], Pixels] = lambda lr: upscaler.upscale(lr, scale, stages)  # noqa: E731
-        seams = _seams(runtime, settings, scale) if name == chosen[0][0] else None
-        return Method(name, f"{key} {list(stages)}", enlarge, seams)
+        seams = _seams(runtime, settings, scale) if stages is None else None
+        return Method(name, f"{key} {stages and list(stages)}", enlarge, seams)
 
-    return [method(name, stages) for name, stages in chosen]
+    chosen = method("TUDSR", None)
+    return [chosen, *(method(*given) for given in ABLATION[scale].items() if ablation)]
 
 
 def _base_alone(profile: Profile, scratch: Path) -> Ours:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
 from serving.refusal import Refusal
 from tudsr.profile import UpscaleSettings
-from tudsr.upscale.cascade import pass_sizes, split_scale
 from tudsr.upscale.target import Target
-from tudsr.upscale.tiles import plan_tiles
+from tudsr.upscale.way import longest_way
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,13 @@ class Cost:
 def cost_of(
     size: tuple[int, int], target: Target | float, how: UpscaleSettings, multiple: int
 ) -> Cost:
-    """The cost of enlarging a picture of (height, width), from its size alone.
+    """The most that enlarging a picture of (height, width) can take, from its size alone.
 
     Raises:
         SettingsError: a target out of reach for a picture of this size.
     """
-    goal = Target.of(target)
-    sizes = pass_sizes(*size, split_scale(goal.ratio(*size), how.one_pass_to))
-    sizes[-1] = goal.size(*size)
-    plans = [plan_tiles(*s, how, multiple) for s in sizes]
-    px = sum(t.rows.padded * t.columns.padded for plan in plans for t in plan)
-    return Cost(sum(map(len, plans)), px, sizes[-1][0] * sizes[-1][1])
+    way = longest_way(size, Target.of(target), how, multiple)
+    return Cost(way.tiles, way.px, math.prod(way.sizes[-1]))
 
 
 class Ticket:

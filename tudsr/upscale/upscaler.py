@@ -16,14 +16,15 @@ from tudsr.images.canvas import Canvas, bands
 from tudsr.images.picture import Picture, Windows
 from tudsr.images.resize import bicubic_rows
 from tudsr.profile import UpscaleSettings
-from tudsr.upscale.cascade import Pass, given_passes, pass_sizes, split_scale
+from tudsr.upscale.cascade import Pass, given_passes, small_steps, split_scale
 from tudsr.upscale.finish import Finish
 from tudsr.upscale.interpolate import enlarge_window
 from tudsr.upscale.invisible import filled
 from tudsr.upscale.runtime import TileRuntime, restore_tile
 from tudsr.upscale.side_by_side import in_order
 from tudsr.upscale.target import Target
-from tudsr.upscale.tiles import Tile, blend, check_tiles, pad_tile, plan_tiles
+from tudsr.upscale.tiles import Tile, blend, check_tiles, pad_tile
+from tudsr.upscale.way import Way, damage_seen, longest_way, way_of
 
 Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -68,8 +69,7 @@ class Upscaler:
             stages: (ratio, stage) pairs instead of those of the ratio, for ablations.
             fidelity: 0, most faithful, to 1, most generated (docs/upscaling.md).
             progress: called with (tiles done, tiles in all) after every tile, and again between
-                parts of the correction; `count_tiles` knows the latter beforehand. What it raises
-                ends the work.
+                parts of the correction. What it raises ends the work.
             note: called with a sentence when a tile had to be made again in full precision.
 
         Raises:
@@ -78,7 +78,7 @@ class Upscaler:
             ModelError: the model's result is not finite or has another shape.
         """
         job = self._job(pixels, target, stages, fidelity, progress, note)
-        out = np.empty((*job.sizes[-1], 3), np.float32)
+        out = np.empty((*job.way.sizes[-1], 3), np.float32)
         for rows, band in self._rows(job):
             out[rows] = band
         return out
@@ -107,7 +107,7 @@ class Upscaler:
             for rows, band in made:
                 band = picture.untinted(band)
                 if alpha is not None:
-                    over = np.clip(bicubic_rows(alpha, *job.sizes[-1], rows), 0, 1)
+                    over = np.clip(bicubic_rows(alpha, *job.way.sizes[-1], rows), 0, 1)
                     band = np.concatenate([band, over[:, :, None]], axis=2)
                 yield band
 
@@ -136,15 +136,13 @@ class Upscaler:
         return replace(picture, pixels=whole[:, :, :3], alpha=alpha)
 
     def count_tiles(self, height: int, width: int, target: float | Target) -> int:
-        """How many tiles a picture of this size takes, all stages together: what work costs.
+        """The most tiles that a picture of this size takes, all stages together.
 
         Raises:
             SettingsError: a target that cannot be used.
         """
-        goal = Target.of(target)
-        passes = split_scale(goal.ratio(height, width), self.settings.one_pass_to)
-        sizes = _sizes(height, width, passes, goal)
-        return sum(len(self._plan(size)) for size in sizes)
+        size, multiple = (height, width), self.runtime.size_multiple
+        return longest_way(size, Target.of(target), self.settings, multiple).tiles
 
     def _job(
         self,
@@ -160,18 +158,22 @@ class Upscaler:
             raise SettingsError(
                 f"fidelity is {fidelity:g}: give 0 (most faithful) to 1 (most generated)"
             )
-        goal, (height, width) = Target.of(target), pixels.shape[:2]
-        ratio = goal.ratio(height, width)
-        if stages is None:
-            passes = split_scale(ratio, self.settings.one_pass_to)
-        else:
-            passes = given_passes(stages, ratio)
-        sizes = _sizes(height, width, passes, goal)
-        plans = [self._plan(size) for size in sizes]
-        return _Job(pixels, passes, sizes, plans, fidelity, progress, note)
+        goal, size = Target.of(target), (pixels.shape[0], pixels.shape[1])
+        ratio = goal.ratio(*size)
+        passes = self._passes(pixels, ratio) if stages is None else given_passes(stages, ratio)
+        way = way_of(size, goal, self.settings, self.runtime.size_multiple, passes)
+        return _Job(pixels, way, fidelity, progress, note)
 
-    def _plan(self, size: tuple[int, int]) -> list[Tile]:
-        return plan_tiles(*size, self.settings, self.runtime.size_multiple)
+    def _passes(self, pixels: Windows, ratio: float) -> tuple[Pass, ...]:
+        """In small steps, where an input looks damaged and the model is better at it by them."""
+        usual, damaged = split_scale(ratio, self.settings.one_pass_to), small_steps(ratio)
+        limit = self.settings.small_steps_from
+        if limit is None or usual == damaged:
+            return usual
+        plain = {"colour": "none", "small_steps_from": None}
+        bare = Upscaler(self.runtime, self.settings.model_copy(update=plain), self.folder)
+        seen = damage_seen(pixels, lambda window: bare.upscale(window, 2, [(2, 1)]))
+        return usual if seen < limit else damaged
 
     def _rows(self, job: _Job) -> Generator[tuple[slice, Floats]]:
         """All passes, then the finished rows of the result in [0, 1]."""
@@ -180,7 +182,7 @@ class Upscaler:
             band = finish.apply(rows, made[rows])
             return rows, np.clip(band, 0, 1, out=band)
 
-        made, size, count = self._cascade(job), job.sizes[-1], self.runtime.side_by_side
+        made, size, count = self._cascade(job), job.way.sizes[-1], self.runtime.side_by_side
         finish = Finish(job.pixels, size, self.settings.colour, job.fidelity, self.folder, count)
         with closing(made), closing(finish):
             if finish.is_needed:
@@ -198,7 +200,8 @@ class Upscaler:
         """One stage over all tiles, then the next, so that an adapter is switched once."""
         current: Windows = job.pixels
         canvas: Canvas | None = None
-        for step, size, plan in zip(job.passes, job.sizes, job.plans, strict=True):
+        way = job.way
+        for step, size, plan in zip(way.passes, way.sizes, way.plans, strict=True):
             made = Canvas(*size, self.folder)
             try:
                 self._fill(made, current, step, plan, job)
@@ -248,9 +251,7 @@ class _Job:
     """One picture's way: what is to be done, and who is told."""
 
     pixels: Windows
-    passes: tuple[Pass, ...]
-    sizes: list[tuple[int, int]]
-    plans: list[list[Tile]]
+    way: Way
     fidelity: float
     progress: Progress | None
     note: Note | None
@@ -264,12 +265,7 @@ class _Job:
     def tell(self) -> None:
         """How far it is; whoever is told may end the work here."""
         if self.progress is not None:
-            self.progress(self.done, sum(map(len, self.plans)))
-
-
-def _sizes(height: int, width: int, passes: Sequence[Pass], goal: Target) -> list[tuple[int, int]]:
-    """Sizes after each pass; the last one is the target's to the pixel."""
-    return [*pass_sizes(height, width, passes)[:-1], goal.size(height, width)]
+            self.progress(self.done, self.way.tiles)
 
 
 def _check_pixels(pixels: Windows) -> None:
