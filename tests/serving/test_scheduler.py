@@ -246,7 +246,7 @@ def test_the_cost_is_what_the_upscaler_asks_of_the_model(one_pass_to):
         assert planned.tiles == len(shapes)
         assert planned.px == sum(h * w for h, w, _ in shapes)
         assert planned.result_px == result.shape[0] * result.shape[1]
-        careful = how.model_copy(update={"small_steps_from": 0.3})
+        careful = how.model_copy(update={"small_steps_if_damaged": True})
         assert cost_of(size, scale, careful, runtime.size_multiple).px >= planned.px
 
 

@@ -46,12 +46,10 @@ class UpscaleSettings(Section):
         le=8,
         description="largest ratio that stage 1 reaches alone, by half the work; the paper's is 2",
     )
-    small_steps_from: float | None = Field(
-        default=None,
-        gt=0,
-        description="an input counts as damaged from this ratio on, of what stage 1 takes away "
-        "from it to what it leaves, seen on four small windows, and is then enlarged in passes of "
-        "2; null: never, as in the paper",
+    small_steps_if_damaged: bool = Field(
+        default=False,
+        description="an input that looks soft or grainy is enlarged in passes of 2, whatever "
+        "`one_pass_to` says; for a model that takes more damage away so",
     )
     floor_px: int = Field(
         default=0,

@@ -4,7 +4,7 @@ The paper has two totals: x4 = M2N2 and x8 = M4N2, and x2 is M2 without a second
 ratios are extensions of ours: up to x4 the second ratio shrinks (x3 = M2N1.5), up to x8 the first
 one grows (x6 = M3N2), and above x8 stage 2 runs once more (x16 = M4N2N2). A model whose stage 1
 alone is as good at larger ratios says so (``upscale.one_pass_to``): four fifths of the work; one
-that takes more damage away in small steps, too (``upscale.small_steps_from``).
+that takes more damage away in small steps, too (``upscale.small_steps_if_damaged``).
 """
 
 from __future__ import annotations

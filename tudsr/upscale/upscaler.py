@@ -17,6 +17,7 @@ from tudsr.images.picture import Picture, Windows
 from tudsr.images.resize import bicubic_rows
 from tudsr.profile import UpscaleSettings
 from tudsr.upscale.cascade import Pass, given_passes, small_steps, split_scale
+from tudsr.upscale.damage import looks_damaged
 from tudsr.upscale.finish import Finish
 from tudsr.upscale.interpolate import enlarge_window
 from tudsr.upscale.invisible import filled
@@ -24,7 +25,7 @@ from tudsr.upscale.runtime import TileRuntime, restore_tile
 from tudsr.upscale.side_by_side import in_order
 from tudsr.upscale.target import Target
 from tudsr.upscale.tiles import Tile, blend, check_tiles, pad_tile
-from tudsr.upscale.way import Way, damage_seen, longest_way, way_of
+from tudsr.upscale.way import Way, longest_way, way_of
 
 Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -166,14 +167,9 @@ class Upscaler:
 
     def _passes(self, pixels: Windows, ratio: float) -> tuple[Pass, ...]:
         """In small steps, where an input looks damaged and the model is better at it by them."""
-        usual, damaged = split_scale(ratio, self.settings.one_pass_to), small_steps(ratio)
-        limit = self.settings.small_steps_from
-        if limit is None or usual == damaged:
-            return usual
-        plain = {"colour": "none", "small_steps_from": None}
-        bare = Upscaler(self.runtime, self.settings.model_copy(update=plain), self.folder)
-        seen = damage_seen(pixels, lambda window: bare.upscale(window, 2, [(2, 1)]))
-        return usual if seen < limit else damaged
+        if self.settings.small_steps_if_damaged and looks_damaged(pixels):
+            return small_steps(ratio)
+        return split_scale(ratio, self.settings.one_pass_to)
 
     def _rows(self, job: _Job) -> Generator[tuple[slice, Floats]]:
         """All passes, then the finished rows of the result in [0, 1]."""

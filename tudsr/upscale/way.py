@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from tudsr.images.canvas import Area
-from tudsr.images.picture import Windows
-from tudsr.images.resize import bicubic_resize
 from tudsr.profile import UpscaleSettings
 from tudsr.upscale.cascade import Pass, pass_sizes, small_steps, split_scale
 from tudsr.upscale.target import Target
 from tudsr.upscale.tiles import Tile, plan_tiles
-from tudsr.upscale.trust import Trust
-
-Floats = NDArray[np.float32]
-
-PROBE_PX = 96  # side of the windows that are looked at, pixels of the input
-_PROBE_MARGIN_PX = 8  # of these, not judged: the model lacks context there
 
 
 @dataclass(frozen=True)
@@ -77,39 +65,6 @@ def longest_way(size: tuple[int, int], target: Target, how: UpscaleSettings, mul
     """
     ratio = target.ratio(*size)
     passes = [split_scale(ratio, how.one_pass_to)]
-    if how.small_steps_from is not None:
+    if how.small_steps_if_damaged:
         passes.append(small_steps(ratio))
     return max((way_of(size, target, how, multiple, p) for p in passes), key=lambda way: way.px)
-
-
-def damage_seen(pixels: Windows, twice: Callable[[Floats], Floats]) -> float:
-    """How damaged an input looks, from four small windows: the ratio of `Trust`.
-
-    Args:
-        pixels: (h, w, 3) in [0, 1].
-        twice: enlarges (h, w, 3) by 2 as stage 1 does, uncorrected.
-    """
-    trust = Trust()
-    for area in _windows(*pixels.shape[:2]):
-        lr = np.asarray(pixels[area])
-        height, width = lr.shape[:2]
-        inner = _without_margin(height), _without_margin(width)
-        trust.look(lr, bicubic_resize(twice(lr), height, width), inner)
-    return trust.ratio
-
-
-def _windows(height: int, width: int) -> list[Area]:
-    """In the middles of the quarters; of a small picture once."""
-    rows, columns = _spans(height), _spans(width)
-    return [(r, c) for r in rows for c in columns]
-
-
-def _spans(length: int) -> list[slice]:
-    side = min(PROBE_PX, length)
-    starts = {min(max(0, length * part // 4 - side // 2), length - side) for part in (1, 3)}
-    return [slice(start, start + side) for start in sorted(starts)]
-
-
-def _without_margin(length: int) -> slice:
-    margin = min(_PROBE_MARGIN_PX, length // 4)
-    return slice(margin, length - margin)
