@@ -15,7 +15,7 @@ from tudsr.train.adversarial import AdversarialStep
 from tudsr.train.chunks import chunk, enlarge, unchunk
 from tudsr.train.pairs import TrainingPairs
 from tudsr.train.record import read_metrics
-from tudsr.train.stages import StageOne, StageTwo, _inputs, train_stage1, train_stage2
+from tudsr.train.stages import StageOne, StageTwo, train_stage1, train_stage2
 from tudsr.upscale.interpolate import enlarge_window
 
 SMOKE = load_profile("smoke")
@@ -84,7 +84,7 @@ def test_crops_and_interpolation_decide_a_training(photos):
         {"data": SMOKE.data.model_copy(update={"min_train": 2})},
     ]
     profiles = [SMOKE, *(SMOKE.model_copy(update=change) for change in changes)]
-    same, crops, kernel, other = (_inputs(p, "stage2", photos, ()).key for p in profiles)
+    same, crops, kernel, other = (stage_inputs(p, "stage2", photos, ()).key for p in profiles)
     assert len({same, crops, kernel}) == 3 and other == same
 
 

@@ -5,9 +5,9 @@ import torch
 
 from tudsr.errors import TrainingError
 from tudsr.profile import load_profile
-from tudsr.train import stages
 from tudsr.train.checkpoint import newest_checkpoint, save_checkpoint, training_inputs
 from tudsr.train.device import running_on
+from tudsr.train.stage_inputs import stage_inputs
 
 SMOKE = load_profile("smoke")
 
@@ -44,7 +44,7 @@ def test_a_machine_that_lost_its_gpu_does_not_go_on_without_a_word(photos, tmp_p
 
 
 def test_a_stage_records_on_what_it_runs(photos):
-    running = stages._inputs(SMOKE, "stage1", photos, ()).running
+    running = stage_inputs(SMOKE, "stage1", photos, ()).running
     assert running == running_on(SMOKE.runtime) and running["precision"] == "fp32"
     assert running["device"] in ("cpu", "cuda", "mps")
 
@@ -62,3 +62,28 @@ def test_photographs_of_one_name_in_two_folders_both_count_and_so_does_their_ord
     assert training_inputs({}, [moved, *files[1:]]).key != before.key
     moved.write_text("0")
     assert training_inputs({}, [moved, *files[1:]]).key == before.key
+
+
+def test_other_weights_under_the_same_name_are_another_training(photos, tmp_path):
+    """Of the losses' trunk, a file, and of the critic's, a folder."""
+    losses, critic = tmp_path / "vgg16.safetensors", tmp_path / "dino" / "model.safetensors"
+    critic.parent.mkdir()
+    for file in (losses, critic):
+        file.write_text("as published")
+    stage = SMOKE.stage1
+    profile = SMOKE.model_copy(
+        update={
+            "stage1": stage.model_copy(
+                update={
+                    "loss": stage.loss.model_copy(update={"trunk_path": str(losses)}),
+                    "critic": stage.critic.model_copy(update={"trunk_path": str(critic.parent)}),
+                }
+            )
+        }
+    )
+    keys = [stage_inputs(profile, "stage1", photos, ()).key]
+    for file in (losses, critic):
+        file.write_text("changed")
+        keys.append(stage_inputs(profile, "stage1", photos, ()).key)
+    assert len(set(keys)) == 3
+    assert "trunk" not in str(stage_inputs(SMOKE, "stage1", photos, ()).files)

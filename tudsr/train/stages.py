@@ -26,15 +26,15 @@ from tudsr.model.critic import load_heads, save_heads
 from tudsr.model.precision import at_least_single
 from tudsr.profile import Profile, StageSettings
 from tudsr.train.adversarial import AdversarialStep, add_losses
-from tudsr.train.checkpoint import CADENCE, Inputs, training_inputs
 from tudsr.train.chunks import check_side, chunk, enlarge, side_by_side, unchunk
-from tudsr.train.device import autocast, data_workers, pick_device, running_on
+from tudsr.train.device import autocast, data_workers, pick_device
 from tudsr.train.launch import Job, launch, launches
 from tudsr.train.loop import Plan, train
 from tudsr.train.memory import explaining_out_of_memory, explaining_setup_out_of_memory
 from tudsr.train.pairs import TrainingPairs
 from tudsr.train.ranks import first_of_share, join, rank
 from tudsr.train.record import Recorder
+from tudsr.train.stage_inputs import stage_inputs
 from tudsr.train.whole import accumulate_whole
 
 STAGE1, STAGE2 = "stage1", "stage2"
@@ -229,7 +229,7 @@ def _train(
 ) -> dict[str, float]:
     settings = getattr(profile, stage)
     join(profile.runtime, task.step.device)
-    inputs = _inputs(profile, stage, photos, extra)
+    inputs = stage_inputs(profile, stage, photos, extra)
     plan = Plan(
         name=stage.replace("stage", "stage "),
         images=settings.images,
@@ -278,21 +278,3 @@ def _watched(profile: Profile, photos: Sequence[Path], stage: str) -> dict[str, 
     pairs = _pairs(profile, stage, photos[:3], profile.seed + 10**6)
     items = [pairs[i] for i in range(3)]
     return {name: torch.stack([item[name] for item in items]) for name in ("lr", "hr")}
-
-
-def _inputs(profile: Profile, stage: str, photos: Sequence[Path], extra: Sequence[Path]) -> Inputs:
-    decisive = profile.model_dump(
-        include={
-            stage: set(StageSettings.model_fields) - CADENCE,
-            "data": {"crops"},
-            "degradation": True,
-            "upscale": {"interpolation"},
-            "base": True,
-            "seed": True,
-            # How many processes share the work and how long they wait changes no result.
-            "runtime": {"device", "precision"},
-        }
-    )
-    folder = Path(profile.base.source)
-    files = [folder / "base.json"] if profile.base.random_seed is None else []
-    return training_inputs(decisive, [*photos, *extra, *files], running_on(profile.runtime))

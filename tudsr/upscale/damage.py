@@ -19,10 +19,10 @@ from tudsr.images.picture import Windows
 
 Floats = NDArray[np.float32]
 
-SOFT_SHARE = 0.18  # below it, an input is soft
+SOFT_SHARE = 0.16  # below it, an input is soft
 GRAIN_SHARE = 0.7  # above it, where there is least detail, it is grainy
 WINDOW_PX = 192  # side of the windows that are looked at
-_LEAST_DETAIL = 1.0  # square of a grey level: below it there is nothing but rounding
+_LEAST_DETAIL = 2.0  # grey levels squared: below it there is rounding, and grain that nobody sees
 _LEAST_PLACES = 0.02  # of all: with fewer that have any detail, nothing is said
 _FLATTEST = 0.2  # share of the places with detail where grain is looked for
 _FINE_SIGMA_PX, _PLACE_SIGMA_PX = 2.0, 3.0  # of detail, and of what counts as one place

@@ -1,0 +1,48 @@
+"""What decides a stage's training: other inputs are another training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tudsr.profile import Profile, StageSettings
+from tudsr.train.checkpoint import CADENCE, Inputs, training_inputs
+from tudsr.train.device import running_on
+
+
+def stage_inputs(
+    profile: Profile, stage: str, photos: Sequence[Path], extra: Sequence[Path]
+) -> Inputs:
+    """Settings and files of ``stage1`` or ``stage2``, and what it runs on.
+
+    Args:
+        profile: the settings.
+        stage: the name of its section.
+        photos: the training photographs.
+        extra: other files that it starts from, such as adapter 1.
+    """
+    decisive = profile.model_dump(
+        include={
+            stage: set(StageSettings.model_fields) - CADENCE,
+            "data": {"crops"},
+            "degradation": True,
+            "upscale": {"interpolation"},
+            "base": True,
+            "seed": True,
+            # How many processes share the work and how long they wait changes no result.
+            "runtime": {"device", "precision"},
+        }
+    )
+    drawn = profile.base.random_seed is not None
+    base = [] if drawn else [Path(profile.base.source) / "base.json"]
+    files = [*photos, *extra, *base, *_trunks(getattr(profile, stage))]
+    return training_inputs(decisive, files, running_on(profile.runtime))
+
+
+def _trunks(settings: StageSettings) -> list[Path]:
+    """Weights of losses and critic that lie here; the hub's have their revision in the settings."""
+    given = [settings.loss.trunk_path, settings.critic.trunk_path]
+    found: list[Path] = []
+    for place in dict.fromkeys(Path(path) for path in given if path is not None):
+        found += [place] if place.is_file() else sorted(place.glob("*.safetensors"))
+    return found
