@@ -44,7 +44,8 @@ class UpscaleSettings(Section):
         default=2.0,
         ge=2,
         le=8,
-        description="largest ratio that stage 1 reaches alone, by half the work; the paper's is 2",
+        description="largest ratio that stage 1 reaches alone, with four fifths of the work; the "
+        "paper's is 2",
     )
     small_steps_if_damaged: bool = Field(
         default=False,
