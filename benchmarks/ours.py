@@ -91,7 +91,8 @@ def _base_alone(profile: Profile, scratch: Path) -> Ours:
     upscaler = Upscaler(runtime, profile.upscale)
     timesteps = f"{profile.stage1.timestep} {profile.stage2.timestep}"
     files = sorted(Path(profile.base.source).rglob("*.safetensors"))
-    key = f"base {timesteps} {code_fingerprint()} {[_sha(file) for file in files]}"
+    settings = profile.upscale.model_dump_json()
+    key = f"base {timesteps} {settings} {code_fingerprint()} {[_sha(file) for file in files]}"
 
     def method(scale: int) -> Method:
         seams = _seams(runtime, profile.upscale, scale)

@@ -74,8 +74,11 @@ def upscaler_of(kind: str, where: str, whole: bool = False) -> Upscaler:
         settings = _SMALL if kind == "idle" else load_profile("sd21").upscale
         runtime = Idle() if kind == "idle" else _random_runtime(where, None if whole else settings)
     multiple = runtime.size_multiple
-    one = {"tile_px": 4096 // multiple * multiple}
-    return Upscaler(runtime, settings.model_copy(update=one if whole else {}))
+    # A shifted copy or a peer's tiles must not go another way than the picture itself.
+    changes: dict[str, object] = {"small_steps_if_damaged": False}
+    if whole:
+        changes["tile_px"] = 4096 // multiple * multiple
+    return Upscaler(runtime, settings.model_copy(update=changes))
 
 
 def hard_tiles(kind: str, where: str) -> Callable[[np.ndarray], np.ndarray]:

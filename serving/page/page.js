@@ -9,7 +9,7 @@ const names = { WEBP: "WebP", HEIF: "HEIC" };
 
 let picture = null;   // the chosen file
 let sides = null;     // its [width, height], null where the browser cannot read it
-let current = null;   // the running attempt: {stopped, tell, job, abort}
+let current = null;   // the running attempt: {stopped, tell, job, over, abort}
 let withJobs = true;  // whether the service takes jobs; else the answer is waited for on the line
 const urls = {};      // object URLs by the element that shows them
 
@@ -40,14 +40,13 @@ async function resume() {
     try {
       await fetchResult(kept.id, attempt, kept.asked, null);
     } catch (error) {
-      if (error.status === 401) attempt.job = null;  // asked again once the token is given
-      if (![401, 404].includes(error.status)) throw error;  // 404: fetched before, or too old
+      throw error.status === 404 ? new Error(`The service no longer has ${what}: choose it again.`) : error;
     }
   });
 }
 
 async function attempted(first, work) {
-  const attempt = current = { stopped: false, tell: say, job: null, abort: new AbortController() };
+  const attempt = current = { stopped: false, tell: say, job: null, over: false, abort: new AbortController() };
   begin(first);
   try {
     await work(attempt);
@@ -60,10 +59,21 @@ async function attempted(first, work) {
 
 async function fetchResult(id, attempt, asked, file) {
   attempt.job = id;
-  const done = await finished(id, attempt, progress);
-  if (attempt.stopped) return;
-  const made = await persistently(`v1/jobs/${id}/result`, attempt);
-  present(await made.blob(), done, asked, file);
+  try {
+    const done = await finished(id, attempt, progress);
+    if (attempt.stopped) return;
+    if (done.state === "failed") {
+      attempt.over = true;
+      return complain(done.error.message);
+    }
+    const made = await persistently(`v1/jobs/${id}/result`, attempt, answer => answer.blob());
+    present(made, done, asked, file);
+    attempt.over = true;
+  } catch (error) {
+    // Whatever else happened, the job is still there, and the page loaded anew asks after it.
+    attempt.over = error.status === 404;
+    throw error;
+  }
 }
 
 function described(headers) {
@@ -81,7 +91,7 @@ function query(asked) {
 }
 
 function end(attempt) {
-  if (attempt.job) {
+  if (attempt.job && (attempt.over || attempt.stopped)) {
     sessionStorage.removeItem("job");
     ask(`v1/jobs/${attempt.job}`, { method: "DELETE" }).catch(() => {});
   }
@@ -167,7 +177,8 @@ function value(name) { return document.querySelector(`input[name="${name}"]:chec
 
 function ready() {
   at("go").disabled = !picture || Boolean(current);
-  at("another").classList.toggle("off", Boolean(current));
+  at("file").disabled = Boolean(current);
+  for (const name of ["another", "invite"]) at(name).classList.toggle("off", Boolean(current));
   if (!sides) return;
   const [w, h] = sides, s = Number(value("scale"));
   at("size").textContent = `${size(w, h)} → ${size(w * s, h * s)} pixels`;

@@ -46,27 +46,35 @@ export async function patiently(path, options, attempt) {
   }
 }
 
-export async function persistently(path, attempt) {
-  // A job goes on while nobody is connected, or while the service is started anew: for ten minutes.
-  for (const end = Date.now() + 600_000; ; ) {
+export async function persistently(path, attempt, read) {
+  // A job goes on while nobody is connected, or while the service is started anew: ten minutes of
+  // trying, in which a locked phone's sleep does not count.
+  for (let left = 300; ; left--) {
     try {
-      return await ask(path);
+      return await whole(await ask(path), read);
     } catch (error) {
       const later = error instanceof Silent || error.status === 503;
-      if (!later || attempt.stopped || Date.now() > end) throw error;
+      if (!later || attempt.stopped || left === 0) throw error;
       attempt.tell("The service does not answer; asking again…");
       await pause(2000);
     }
   }
 }
 
+async function whole(answer, read) {
+  try {
+    return await read(answer);
+  } catch {
+    throw new Silent("The connection broke off in the middle of an answer.");
+  }
+}
+
 export async function finished(id, attempt, progress) {
-  // The job when it is done, or null once the attempt was stopped.
+  // The job when it is done or has failed, or null once the attempt was stopped.
   for (let wait = 150; ; wait = Math.min(wait * 1.3, 1000)) {
     if (attempt.stopped) return null;
-    const job = await (await persistently(`v1/jobs/${id}`, attempt)).json();
-    if (job.state === "done") return job;
-    if (job.state === "failed") throw new Error(job.error.message);
+    const job = await persistently(`v1/jobs/${id}`, attempt, answer => answer.json());
+    if (job.state === "done" || job.state === "failed") return job;
     progress(job);
     await pause(wait);
   }

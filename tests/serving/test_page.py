@@ -1,7 +1,9 @@
 """The page in a real browser: a picture goes in, a larger one comes out, or a sentence why not."""
 
 import base64
+import json
 import threading
+import time
 
 import pytest
 import uvicorn
@@ -11,7 +13,9 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.conftest import scene
 from tests.serving.conftest import InProcess, free_port
+from tests.serving.fakes import encoded
 from tests.serving.pages import at, give, wait
+from tudsr.client import Client, ServiceError
 
 
 def test_a_chosen_picture_comes_back_larger(page, tmp_path):
@@ -120,24 +124,55 @@ def test_a_connection_that_breaks_off_costs_nothing(page, tmp_path):
     assert not at(page, "error").is_displayed()
 
 
-def test_a_page_loaded_anew_goes_on_with_its_job(page, tmp_path):
+def _kept(page, job: str) -> None:
+    """Load the page anew as one that had begun a job."""
+    asked = {"id": job, "asked": {"scale": "4", "format": "png", "name": "again.jpg"}}
+    page.execute_script("sessionStorage.setItem('job', arguments[0])", json.dumps(asked))
+    page.refresh()
+
+
+def test_a_page_loaded_anew_goes_on_with_its_job(page, server):
     """Without the picture as it was, which is no longer at hand."""
-    page.refresh()
-    picture = tmp_path / "again.png"
-    Image.fromarray(scene(11, 200)).save(picture)
-    give(page, picture)
-    wait(page, lambda: "800 × 800" in at(page, "size").text)
-    at(page, "go").click()
-    wait(page, lambda: page.execute_script("return sessionStorage.getItem('job')"))
-    page.refresh()
-    wait(page, lambda: at(page, "made").text == "800 × 800 pixels")
-    wait(page, lambda: at(page, "after").get_property("naturalWidth") == 800)
+    job = Client(server.url).submit(encoded(scene(11, 100)), scale=4, format="png")
+    _kept(page, job)
+    wait(page, lambda: at(page, "made").text == "400 × 400 pixels")
+    wait(page, lambda: at(page, "after").get_property("naturalWidth") == 400)
     assert at(page, "save").get_attribute("download") == "again-x4.png"
     assert not at(page, "slide").is_displayed() and not at(page, "before").is_displayed()
+    wait(page, lambda: at(page, "file").is_enabled())
+    assert page.execute_script("return sessionStorage.getItem('job')") is None
+    with pytest.raises(ServiceError, match="no such job"):
+        for _ in range(100):
+            Client(server.url).job(job)
+            time.sleep(0.1)
+
+
+def test_a_page_loaded_anew_says_that_its_job_is_gone_and_forgets_it(page):
+    _kept(page, "0" * 32)
+    wait(page, lambda: "no longer has again.jpg" in at(page, "error").text)
+    assert page.execute_script("return sessionStorage.getItem('job')") is None
     page.refresh()
     wait(page, lambda: "bundle" in at(page, "model").text)
-    wait(page, lambda: not at(page, "work").is_displayed())
-    assert not at(page, "error").is_displayed() and not at(page, "result").is_displayed()
+    assert not at(page, "error").is_displayed() and not at(page, "work").is_displayed()
+
+
+def test_a_begun_job_is_kept_by_the_page_until_its_result_is_there(page, tmp_path):
+    """Whatever else happens to the page meanwhile, such as an answer that makes no sense."""
+    page.refresh()
+    wait(page, lambda: "bundle" in at(page, "model").text)
+    picture = tmp_path / "kept.png"
+    Image.fromarray(scene(12, 24)).save(picture)
+    give(page, picture)
+    wait(page, lambda: at(page, "go").is_enabled())
+    page.execute_script(
+        "const there = window.fetch; window.fetch = (path, how) => path.endsWith('/result')"
+        " ? Promise.resolve(new Response('{}', {status: 500})) : there(path, how)"
+    )
+    at(page, "go").click()
+    wait(page, lambda: "answered 500" in at(page, "error").text)
+    assert page.execute_script("return sessionStorage.getItem('job')")
+    page.refresh()
+    wait(page, lambda: at(page, "made").text == "96 × 96 pixels")
 
 
 def test_a_text_file_is_refused_with_the_services_sentence(page, tmp_path):

@@ -16,7 +16,8 @@ from tudsr.data.index import ensure_index
 from tudsr.profile import load_profile
 from tudsr.train.adversarial import AdversarialStep
 from tudsr.train.pairs import TrainingPairs
-from tudsr.train.stages import _inputs, train_stage1
+from tudsr.train.stage_inputs import stage_inputs
+from tudsr.train.stages import train_stage1
 
 SMOKE = load_profile("smoke")
 
@@ -144,5 +145,5 @@ def test_training_ends_with_the_same_bytes_whatever_the_number_of_workers(index,
         profile = profile.model_copy(update=update)
         train_stage1(profile, [index], tmp_path / f"out{workers}", tmp_path / "work")
         adapters.add((tmp_path / f"out{workers}" / "adapter.safetensors").read_bytes())
-        keys.add(_inputs(profile, "stage1", [index], ()).key)
+        keys.add(stage_inputs(profile, "stage1", [index], ()).key)
     assert len(adapters) == len(keys) == 1

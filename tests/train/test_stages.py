@@ -15,6 +15,7 @@ from tudsr.train.adversarial import AdversarialStep
 from tudsr.train.chunks import chunk, enlarge, unchunk
 from tudsr.train.pairs import TrainingPairs
 from tudsr.train.record import read_metrics
+from tudsr.train.stage_inputs import stage_inputs
 from tudsr.train.stages import StageOne, StageTwo, train_stage1, train_stage2
 from tudsr.upscale.interpolate import enlarge_window
 

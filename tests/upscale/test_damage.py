@@ -48,7 +48,7 @@ def test_blurred_ones_look_damaged(clean):
     blurred = [rounded(cv2.GaussianBlur(pixels, (0, 0), 1.2)) for pixels in clean]
     assert all(looks_damaged(pixels) for pixels in blurred)
     softer = [
-        fineness(b).anywhere < fineness(c).anywhere for b, c in zip(blurred, clean, strict=True)
+        fineness(b).crossed < fineness(c).crossed for b, c in zip(blurred, clean, strict=True)
     ]
     assert all(softer)
 
@@ -62,9 +62,28 @@ def test_compression_alone_is_no_damage_that_small_steps_help_with(clean):
     assert sum(looks_damaged(as_jpeg(pixels, 75)) for pixels in clean) <= 1
 
 
+def drawing(kind: str, side: int = 300) -> np.ndarray:
+    """Sharp edges along rows and columns alone."""
+    rng = np.random.default_rng(0)
+    if kind == "stripes":
+        return np.tile((np.arange(side) // 7 % 2).astype(np.float32)[None, :, None], (side, 1, 3))
+    made = np.ones((side, side, 3), np.float32)
+    for _ in range(40):
+        top, left, height, width = rng.integers(5, side // 2, 4)
+        made[top : top + height, left : left + width] = rng.random(3)
+    return made
+
+
+@pytest.mark.parametrize("kind", ["stripes", "screenshot"])
+def test_a_drawing_of_sharp_edges_is_not_soft_until_it_is_blurred(kind):
+    sharp = rounded(drawing(kind))
+    assert not looks_damaged(sharp)
+    assert looks_damaged(rounded(cv2.GaussianBlur(sharp, (0, 0), 1.2)))
+
+
 def test_white_noise_is_as_fine_as_can_be():
     grey = with_noise(np.full((200, 200, 3), 0.5), 10)
-    assert fineness(grey) == pytest.approx((1, 1), abs=0.15)
+    assert fineness(grey) == pytest.approx((1, 1, 1), abs=0.15)
     assert looks_damaged(grey)
 
 

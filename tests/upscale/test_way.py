@@ -14,7 +14,7 @@ from tudsr.upscale.cascade import small_steps
 from tudsr.upscale.damage import looks_damaged
 from tudsr.upscale.target import Target
 from tudsr.upscale.upscaler import Upscaler
-from tudsr.upscale.way import longest_way
+from tudsr.upscale.way import longest_way, passes_of
 
 PLAIN = UpscaleSettings(tile_px=64, overlap_px=16, colour="none", one_pass_to=4)
 CAREFUL = PLAIN.model_copy(update={"small_steps_if_damaged": True})
@@ -57,6 +57,13 @@ def test_a_damaged_input_goes_in_small_steps_and_a_clean_one_does_not():
         given = Same()
         Upscaler(given, PLAIN).upscale(pixels, 4, ways[expected])
         assert runtime.seen == given.seen
+
+
+def test_it_never_takes_fewer_steps_than_a_clean_one():
+    paper = CAREFUL.model_copy(update={"one_pass_to": 2.0})
+    assert [p.ratio for p in passes_of(2.5, paper, damaged=True)] == [2, 1.25]
+    assert [p.ratio for p in passes_of(2.5, CAREFUL, damaged=True)] == [2.5]
+    assert [p.ratio for p in passes_of(10, CAREFUL, damaged=True)] == [2.5, 2, 2]
 
 
 def test_without_the_setting_a_damaged_one_goes_as_others_do():

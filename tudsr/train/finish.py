@@ -33,6 +33,7 @@ from tudsr.train.loop import Plan, train
 from tudsr.train.pairs import TrainingPairs
 from tudsr.train.ranks import join
 from tudsr.train.record import Recorder
+from tudsr.train.stage_inputs import weights_at
 
 
 def finish_base(
@@ -62,7 +63,8 @@ def finish_base(
         },
         exclude={"pretrain": {**dict.fromkeys(CADENCE, True), "finish": CADENCE}},
     )
-    inputs = training_inputs(decisive, [*photos, start / "base.json"], running_on(profile.runtime))
+    files = [*photos, start / "base.json", *weights_at(profile.stage1.loss.trunk_path)]
+    inputs = training_inputs(decisive, files, running_on(profile.runtime))
     base = load_base_folder(start).to(pick_device(profile.runtime))
     join(profile.runtime, base.prompt.device)
     task = FinishingTask(base, profile)

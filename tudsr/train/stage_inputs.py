@@ -35,14 +35,15 @@ def stage_inputs(
     )
     drawn = profile.base.random_seed is not None
     base = [] if drawn else [Path(profile.base.source) / "base.json"]
-    files = [*photos, *extra, *base, *_trunks(getattr(profile, stage))]
+    settings: StageSettings = getattr(profile, stage)
+    trunks = weights_at(settings.loss.trunk_path, settings.critic.trunk_path)
+    files = [*photos, *extra, *base, *trunks]
     return training_inputs(decisive, files, running_on(profile.runtime))
 
 
-def _trunks(settings: StageSettings) -> list[Path]:
-    """Weights of losses and critic that lie here; the hub's have their revision in the settings."""
-    given = [settings.loss.trunk_path, settings.critic.trunk_path]
+def weights_at(*places: str | None) -> list[Path]:
+    """Weights of trunks that lie in a file or folder here; what the hub or a package has is not."""
     found: list[Path] = []
-    for place in dict.fromkeys(Path(path) for path in given if path is not None):
+    for place in dict.fromkeys(Path(path) for path in places if path is not None):
         found += [place] if place.is_file() else sorted(place.glob("*.safetensors"))
     return found

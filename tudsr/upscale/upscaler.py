@@ -16,7 +16,7 @@ from tudsr.images.canvas import Canvas, bands
 from tudsr.images.picture import Picture, Windows
 from tudsr.images.resize import bicubic_rows
 from tudsr.profile import UpscaleSettings
-from tudsr.upscale.cascade import Pass, given_passes, small_steps, split_scale
+from tudsr.upscale.cascade import Pass, given_passes
 from tudsr.upscale.damage import looks_damaged
 from tudsr.upscale.finish import Finish
 from tudsr.upscale.interpolate import enlarge_window
@@ -25,7 +25,7 @@ from tudsr.upscale.runtime import TileRuntime, restore_tile
 from tudsr.upscale.side_by_side import in_order
 from tudsr.upscale.target import Target
 from tudsr.upscale.tiles import Tile, blend, check_tiles, pad_tile
-from tudsr.upscale.way import Way, longest_way, way_of
+from tudsr.upscale.way import Way, longest_way, passes_of, way_of
 
 Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -166,10 +166,8 @@ class Upscaler:
         return _Job(pixels, way, fidelity, progress, note)
 
     def _passes(self, pixels: Windows, ratio: float) -> tuple[Pass, ...]:
-        """In small steps, where an input looks damaged and the model is better at it by them."""
-        if self.settings.small_steps_if_damaged and looks_damaged(pixels):
-            return small_steps(ratio)
-        return split_scale(ratio, self.settings.one_pass_to)
+        how = self.settings
+        return passes_of(ratio, how, how.small_steps_if_damaged and looks_damaged(pixels))
 
     def _rows(self, job: _Job) -> Generator[tuple[slice, Floats]]:
         """All passes, then the finished rows of the result in [0, 1]."""

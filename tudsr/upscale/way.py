@@ -36,6 +36,19 @@ class Way:
         return sum(t.rows.padded * t.columns.padded for plan in self.plans for t in plan)
 
 
+def passes_of(ratio: float, how: UpscaleSettings, damaged: bool) -> tuple[Pass, ...]:
+    """The passes of an input that looks damaged or does not, by the model's settings.
+
+    Raises:
+        SettingsError: a ratio out of range.
+    """
+    usual = split_scale(ratio, how.one_pass_to)
+    if not (damaged and how.small_steps_if_damaged):
+        return usual
+    small = small_steps(ratio)
+    return small if len(small) >= len(usual) else usual
+
+
 def way_of(
     size: tuple[int, int],
     target: Target,
@@ -64,7 +77,5 @@ def longest_way(size: tuple[int, int], target: Target, how: UpscaleSettings, mul
         SettingsError: a target out of reach for a picture of this size.
     """
     ratio = target.ratio(*size)
-    passes = [split_scale(ratio, how.one_pass_to)]
-    if how.small_steps_if_damaged:
-        passes.append(small_steps(ratio))
-    return max((way_of(size, target, how, multiple, p) for p in passes), key=lambda way: way.px)
+    ways = [way_of(size, target, how, multiple, passes_of(ratio, how, d)) for d in (False, True)]
+    return max(ways, key=lambda way: way.px)
