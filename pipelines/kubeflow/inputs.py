@@ -61,7 +61,7 @@ def fetch_inputs(
     """
     named = set(_texts(parameters))
     if any(text.startswith(SHIPPED_MODEL) for text in named):
-        named.add("models/small")
+        named |= {"models/small", "models/base"}  # a bundle may refer to its base
     missing = [out for out in tracked(root) if out.path in named and not (root / out.path).exists()]
     for out in missing:
         place = root / out.path

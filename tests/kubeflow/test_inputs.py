@@ -86,11 +86,13 @@ def test_the_shipped_model_is_fetched_when_the_gate_compares_with_it(small):
     root, store = small
     md5, _ = write(store, b"weights")
     (root / "models").mkdir()
-    (root / "models" / "small.dvc").write_text(
-        yaml.safe_dump({"outs": [{"md5": md5, "path": "small"}]}), "utf-8"
-    )
-    assert [out.path for out in tracked(root)] == ["data", "models/small"]
-    assert fetch_inputs({"champion_version": "shipped-0123456789ab"}, root) == ["models/small"]
+    for name in ("base", "small"):  # the shipped bundle refers to its base
+        (root / "models" / f"{name}.dvc").write_text(
+            yaml.safe_dump({"outs": [{"md5": md5, "path": name}]}), "utf-8"
+        )
+    assert [out.path for out in tracked(root)] == ["data", "models/base", "models/small"]
+    fetched = fetch_inputs({"champion_version": "shipped-0123456789ab"}, root)
+    assert fetched == ["models/base", "models/small"]
 
 
 def test_the_environment_names_another_remote(small, monkeypatch):

@@ -54,8 +54,8 @@ def promote(
         return _move(client, ledger, candidate, current, "promote", reason, actor, bool(objection))
 
 
-def check(name: str, version: str, force_reason: str | None = None) -> None:
-    """Whether ``promote`` would move the alias; nothing is moved or written.
+def check(name: str, version: str | None, force_reason: str | None = None) -> None:
+    """Whether ``promote`` would move the alias; nothing is moved or written. None: the challenger.
 
     Raises:
         RegistryError: what ``promote`` would raise.

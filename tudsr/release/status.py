@@ -38,9 +38,21 @@ def status(
         typer.echo(f"it does not beat {in_words(verdict.champion or '')}, which stays in use:")
         typer.echo(f"  {interval_sentence(told, verdict.perceptual)}")
     typer.echo("next, after `source .venv/bin/activate`:")
-    if lost:
-        typer.echo("  tudsr promote --force REASON       make it the champion all the same")
-    else:
+    if not lost or _may_follow(name):
         typer.echo("  tudsr promote                      make it the champion")
+    else:
+        typer.echo("  tudsr promote --force REASON       make it the champion all the same")
     typer.echo("  make serve                         a page and an endpoint on port 3000")
     typer.echo("  tudsr upscale IN OUT --scale 8     with the model in use")
+
+
+def _may_follow(name: str) -> bool:
+    """Whether ``tudsr promote`` would take the challenger: after a draw with what stands in."""
+    from tudsr.errors import RegistryError
+    from tudsr.release.promotion import check
+
+    try:
+        check(name, None)
+    except RegistryError:
+        return False
+    return True
