@@ -49,8 +49,8 @@ class UpscaleSettings(Section):
     )
     small_steps_if_damaged: bool = Field(
         default=False,
-        description="an input that looks soft or grainy is enlarged in passes of 2 (one of them up "
-        "to 3 where the ratio is no power of 2); for a model that takes more damage away so",
+        description="an input that looks soft or grainy is enlarged by the paper's two stages "
+        "where `one_pass_to` says one; for a model that takes more damage away so",
     )
     floor_px: int = Field(
         default=0,

@@ -4,7 +4,7 @@ The paper has two totals: x4 = M2N2 and x8 = M4N2, and x2 is M2 without a second
 ratios are extensions of ours: up to x4 the second ratio shrinks (x3 = M2N1.5), up to x8 the first
 one grows (x6 = M3N2), and above x8 stage 2 runs once more (x16 = M4N2N2). A model whose stage 1
 alone is as good at larger ratios says so (``upscale.one_pass_to``): four fifths of the work; one
-that takes more damage away in small steps, too (``upscale.small_steps_if_damaged``).
+that is so on clean inputs alone, too (``upscale.small_steps_if_damaged``).
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ def split_scale(scale: float, one_pass_to: float = ONE_PASS_TO) -> tuple[Pass, .
     Raises:
         SettingsError: a scale below 1.5 or above 16.
     """
-    _check(scale)
+    if not MIN_SCALE <= scale <= MAX_SCALE:
+        raise SettingsError(
+            f"scale {scale:g} is out of range: give one from {MIN_SCALE:g} to {MAX_SCALE:g}"
+        )
     if scale <= one_pass_to:
         return (Pass(scale, 1),)
     if scale <= 4:
@@ -49,22 +52,6 @@ def split_scale(scale: float, one_pass_to: float = ONE_PASS_TO) -> tuple[Pass, .
     if scale <= 8:
         return Pass(scale / 2, 1), Pass(2, 2)
     return Pass(4, 1), Pass(2, 2), Pass(scale / 8, 2)
-
-
-def small_steps(scale: float) -> tuple[Pass, ...]:
-    """Passes of 2, for damaged inputs; a rest below 1.5 goes to the first (x5 = M2.5N2).
-
-    Raises:
-        SettingsError: a scale below 1.5 or above 16.
-    """
-    _check(scale)
-    ratios = [2.0] * math.floor(math.log2(scale))
-    rest = scale / 2 ** len(ratios)
-    if rest >= MIN_SCALE:
-        ratios.append(rest)
-    else:
-        ratios[0] *= rest
-    return tuple(Pass(ratio, min(number, 2)) for number, ratio in enumerate(ratios, 1))
 
 
 def given_passes(stages: Sequence[tuple[float, int]], scale: float) -> tuple[Pass, ...]:
@@ -99,10 +86,3 @@ def pass_sizes(height: int, width: int, passes: Sequence[Pass]) -> list[tuple[in
         total *= p.ratio
         sizes.append((round(height * total), round(width * total)))
     return sizes
-
-
-def _check(scale: float) -> None:
-    if not MIN_SCALE <= scale <= MAX_SCALE:
-        raise SettingsError(
-            f"scale {scale:g} is out of range: give one from {MIN_SCALE:g} to {MAX_SCALE:g}"
-        )

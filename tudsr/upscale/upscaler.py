@@ -167,7 +167,8 @@ class Upscaler:
 
     def _passes(self, pixels: Windows, ratio: float) -> tuple[Pass, ...]:
         how = self.settings
-        return passes_of(ratio, how, how.small_steps_if_damaged and looks_damaged(pixels))
+        asked = how.small_steps_if_damaged and ratio <= how.one_pass_to  # else it changes nothing
+        return passes_of(ratio, how, damaged=asked and looks_damaged(pixels))
 
     def _rows(self, job: _Job) -> Generator[tuple[slice, Floats]]:
         """All passes, then the finished rows of the result in [0, 1]."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tudsr.profile import UpscaleSettings
-from tudsr.upscale.cascade import Pass, pass_sizes, small_steps, split_scale
+from tudsr.upscale.cascade import ONE_PASS_TO, Pass, pass_sizes, split_scale
 from tudsr.upscale.target import Target
 from tudsr.upscale.tiles import Tile, plan_tiles
 
@@ -42,11 +42,8 @@ def passes_of(ratio: float, how: UpscaleSettings, damaged: bool) -> tuple[Pass, 
     Raises:
         SettingsError: a ratio out of range.
     """
-    usual = split_scale(ratio, how.one_pass_to)
-    if not (damaged and how.small_steps_if_damaged):
-        return usual
-    small = small_steps(ratio)
-    return small if len(small) >= len(usual) else usual
+    paper = damaged and how.small_steps_if_damaged
+    return split_scale(ratio, ONE_PASS_TO if paper else how.one_pass_to)
 
 
 def way_of(
