@@ -32,12 +32,14 @@ class JobRunner:
 
     def start(self) -> None:
         """When the model is there, run what a former service left; then drop what is old."""
-        threading.Thread(target=self._keep_house, name="jobs", daemon=True).start()
+        # Listed now: once the model is there, a new job is in the store before it has its ticket.
+        left = self.store.unfinished()
+        threading.Thread(target=self._keep_house, args=(left,), name="jobs", daemon=True).start()
 
-    def _keep_house(self) -> None:
+    def _keep_house(self, left: list[Job]) -> None:
         while not self.engine.ready:
             time.sleep(0.1)
-        self.resume()
+        self.resume(left)
         while not self._closed.is_set():
             self.store.forget_old()
             self._count()
@@ -48,11 +50,10 @@ class JobRunner:
         self._closed.set()
         self.store.close()
 
-    def resume(self) -> None:
+    def resume(self, left: list[Job]) -> None:
         """Run what a former service left unfinished; the model must be there."""
-        for job in self.store.unfinished():
-            if job.id not in self._tickets:
-                self._resume_one(job)
+        for job in left:
+            self._resume_one(job)
         self._count()
 
     def add(self, data: bytes, asked: Parameters, owner: str) -> Job:

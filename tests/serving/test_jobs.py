@@ -5,12 +5,15 @@ import subprocess
 import sys
 import threading
 import time
+from typing import ClassVar
 
 import pytest
 
 from serving import jobs
+from serving.job_runner import JobRunner
 from serving.jobs import JobStore
 from serving.refusal import Refusal
+from tests.serving.fakes import until
 from tudsr.errors import SettingsError
 
 
@@ -33,6 +36,29 @@ def test_a_restart_keeps_the_finished_and_queues_the_rest(tmp_path):
     assert second.picture(begun.id).read_bytes() == b"picture"
     assert second.get(begun.id).parameters == {"scale": 2}
     assert second.get(failed.id).told == {"code": "truncated", "message": "it is cut off"}
+
+
+def test_a_job_that_comes_with_the_model_is_not_taken_for_one_that_was_left(tmp_path):
+    """It is in the store before it has its ticket; run twice, it would stay `running` for good."""
+
+    class Loading:
+        ready = False
+        planned: ClassVar[list[bytes]] = []
+
+        def plan(self, data, asked):
+            self.planned.append(data)
+            raise SettingsError("so much is enough here")
+
+    kept, engine = store(tmp_path), Loading()
+    left = kept.add(b"left", {}, 100)
+    runner = JobRunner(engine, kept)
+    runner.start()
+    new = kept.add(b"new", {}, 100)
+    engine.ready = True
+    until(lambda: kept.get(left.id).state == "failed")
+    assert engine.planned == [b"left"]
+    assert kept.get(new.id).state == "queued"
+    runner.close()
 
 
 _KILLED = """
