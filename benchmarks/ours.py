@@ -24,7 +24,7 @@ from tudsr.upscale.upscaler import Stages, Upscaler
 
 Pixels = np.ndarray[Any, np.dtype[np.float32]]
 BASE = "base"
-# Goal Q3: the cascade, one shot, stage 1 run twice, and what damaged inputs get.
+# Goal Q3: the cascade, one shot, stage 1 run twice; M2N2 is what damaged inputs get at x4.
 ABLATION: dict[int, dict[str, Stages]] = {
     4: {"TUDSR M2N2": [(2, 1), (2, 2)], "TUDSR M4": [(4, 1)]},
     8: {
