@@ -8,13 +8,12 @@ import mimetypes
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from contextlib import ExitStack
 from importlib.resources import files
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 from anyio import to_thread
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
@@ -29,12 +28,13 @@ from serving.jobs import Job
 from serving.metrics import exposition, metrics
 from serving.parameters import Parameters
 from serving.refusal import Refusal, refusal_of
-from serving.sending import Sent, WholeFile
+from serving.sending import Sent, WholeFile, result_file
 from serving.settings import ServeSettings
 from serving.state import Service
 from serving.ticket import Ticket
 from tudsr.errors import SettingsError
 
+_T = TypeVar("_T")
 Handler = Callable[[Request], Awaitable[Response]]
 _LOG = logging.getLogger("tudsr.serving")
 _PAGE = ("index.html", "page.css", "page.js", "service.js")
@@ -55,15 +55,7 @@ def make_app(service: Service) -> Starlette:
         _route("/v1/jobs/{id}/result", job_result),
         Route("/{path:path}", _Anything()),
     ]
-    origins = list(service.settings.cors_origins)
-    cors = Middleware(
-        CORSMiddleware,
-        allow_origins=origins,
-        allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["Authorization", "Content-Type"],
-        expose_headers=["*"],
-    )
-    app = Starlette(routes=routes, middleware=[cors] if origins else [])
+    app = Starlette(routes=routes)
     app.state.service = service
     return app
 
@@ -100,24 +92,31 @@ async def upscale(request: Request) -> Response:
     service = _service(request)
     engine, _ = service.running
     engine.scheduler.check_room()
-    with service.holding(request):
-        data, asked = await take(request)
+    with service.holding(request) as held:
+        data, asked = await take(request, held)
         cost = await to_thread.run_sync(engine.plan, data, asked)
         limit = _deadline_s(asked, service.settings)
-        ticket, future = engine.scheduler.submit(
-            cost, lambda ticket: engine.enlarge(data, asked, ticket), limit
-        )
-        answer: Answer = await _finished(request, ticket, future)
+
+        def work(ticket: Ticket) -> tuple[Answer, BinaryIO]:
+            with ExitStack() as on_error:
+                out = on_error.enter_context(result_file())
+                told = engine.enlarge(data, asked, ticket, out)
+                on_error.pop_all()
+            return told, out
+
+        ticket, future = engine.scheduler.submit(cost, work, limit)
+        answer, result = await _finished(request, ticket, future)
     told = {"media_type": answer.media_type, "headers": _told_in_headers(answer)}
-    return Sent(answer.data, service.sending(answer.data), **told)
+    return Sent(result, service.sending, **told)
 
 
 async def add_job(request: Request) -> Response:
     """The same, without waiting: an address to ask under comes back."""
     service = _service(request)
     _, jobs = service.running
-    with service.holding(request):
-        data, asked = await take(request)
+    jobs.store.check_open()
+    with service.holding(request) as held:
+        data, asked = await take(request, held)
         if asked.deadline_s is not None:
             _deadline_s(asked, service.settings, job=True)
         job = await to_thread.run_sync(jobs.add, data, asked, request.scope["tudsr.owner"])
@@ -139,7 +138,7 @@ async def job_result(request: Request) -> Response:
     if job.state != "done":
         raise Refusal("not_finished", f"the job is {job.state}: ask again", retry_after_s=1)
     told: dict[str, Any] = {**job.told, "size": tuple(job.told["size"])}
-    headers = _told_in_headers(Answer(b"", **told))
+    headers = _told_in_headers(Answer(**told))
     if not (made := jobs.store.result(job.id)).is_file():
         raise Refusal("internal", "the result was lost: send the picture again")
     return WholeFile(made, media_type=told["media_type"], headers=headers)
@@ -205,7 +204,7 @@ def _job(request: Request) -> tuple[Job, JobRunner]:
     return jobs.store.get(request.path_params["id"], request.scope["tudsr.owner"]), jobs
 
 
-async def _finished(request: Request, ticket: Ticket, future: Future[Answer]) -> Answer:
+async def _finished(request: Request, ticket: Ticket, future: Future[_T]) -> _T:
     """Wait for the result; stop the work when the deadline passes or the client goes away."""
     result = asyncio.wrap_future(future)
     gone = asyncio.ensure_future(_gone(request))

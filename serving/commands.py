@@ -20,9 +20,11 @@ def app(
     port: Annotated[int, typer.Option(min=1, max=65535, help="port to listen on")] = 3000,
 ) -> None:
     """Serve the champion: a page on / and an endpoint on /v1/upscale."""
+    from serving.settings import load_settings
     from tudsr.profile import PROJECT_ROOT
     from tudsr.release.locate import locate
 
+    load_settings().all_tokens()  # a mistake is one sentence here, and a traceback from BentoML
     found = locate(model)
     which = f"version {found.version}" if found.version else str(found.path)
     typer.echo(f"serving {which} on http://{host}:{port} (Ctrl-C ends it)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import threading
 import time
@@ -10,7 +9,7 @@ from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +73,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Answer:
-    """An enlarged picture, encoded.
+    """What is told of an enlarged picture.
 
     Attributes:
         size: (height, width) of the result, pixels.
@@ -84,7 +83,6 @@ class Answer:
         remade_tiles: were not finite in half precision and were made again in fp32.
     """
 
-    data: bytes
     media_type: str
     model: str
     size: tuple[int, int]
@@ -172,11 +170,18 @@ class Engine:
             )
         return cost
 
-    def enlarge(self, data: bytes, asked: Parameters, ticket: Ticket) -> Answer:
+    def enlarge(self, data: bytes, asked: Parameters, ticket: Ticket, out: BinaryIO) -> Answer:
         """Decode, enlarge, encode; called on one of the scheduler's threads.
+
+        Args:
+            data: the picture as it came.
+            asked: what is wanted.
+            ticket: counts progress, and ends the work.
+            out: takes the encoded result; can seek.
 
         Raises:
             ImageError: a picture that cannot be read, or a result its format cannot hold.
+            OSError: ``out`` is full.
             Refusal: the ticket was stopped.
         """
         model, start = self.model, time.monotonic()
@@ -188,15 +193,14 @@ class Engine:
             check_result(budget, size, chosen)
             like = picture.stripped() if asked.strip else picture
             like = like.signed(self._signature(model, asked))
-            out, rows = io.BytesIO(), _Timed(self._rows(model, picture, asked, ticket))
+            rows = _Timed(self._rows(model, picture, asked, ticket))
             decoded_s = time.monotonic() - start
             with closing(rows):
                 encode_rows(rows, size, like, chosen, out, asked.quality, asked.png_level)
         seconds = time.monotonic() - start
-        self._measure(ticket, seconds)
+        metrics().compute_seconds.labels(size_class(ticket.cost.result_px)).observe(seconds)
         compute_s = decoded_s + rows.seconds
         return Answer(
-            out.getvalue(),
             MEDIA_TYPES[chosen],
             model.name,
             size,
@@ -228,11 +232,6 @@ class Engine:
     def _signature(self, model: Model, asked: Parameters) -> str:
         how, version = self._settings(model, asked), model.located.version
         return signature(model.manifest, version, asked.target, how, asked.fidelity)
-
-    def _measure(self, ticket: Ticket, seconds: float) -> None:
-        size = size_class(ticket.cost.result_px)
-        metrics().queue_seconds.labels(size).observe(ticket.waited_s)
-        metrics().compute_seconds.labels(size).observe(seconds)
 
     def _follow(self, found: Located) -> None:
         """Load the model, then watch for another one; a registry that is silent changes nothing."""

@@ -14,10 +14,12 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 
 from serving.metrics import metrics
 from serving.refusal import Refusal
+from serving.settings import ServeSettings
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -126,6 +128,25 @@ async def _in_time(receive: Receive, seconds: float) -> Message:
         raise Refusal(
             "body_timeout", "the body took too long to arrive: send it faster or make it smaller"
         ) from None
+
+
+def around(settings: ServeSettings) -> list[tuple[type[Any], dict[str, Any]]]:
+    """Middleware for the service, outermost first, with its options.
+
+    CORS is outside: a page of an allowed origin is to read what the guard refuses, too.
+    """
+    guard: dict[str, Any] = {
+        "max_bytes": settings.max_upload_bytes,
+        "body_timeout_s": settings.body_timeout_s,
+        "tokens": settings.all_tokens(),
+    }
+    cors: dict[str, Any] = {
+        "allow_origins": list(settings.cors_origins),
+        "allow_methods": ["GET", "POST", "DELETE"],
+        "allow_headers": ["Authorization", "Content-Type"],
+        "expose_headers": ["*"],
+    }
+    return [(CORSMiddleware, cors)] * bool(settings.cors_origins) + [(Guard, guard)]
 
 
 def _header(scope: Scope, name: bytes) -> bytes:

@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from serving.parameters import Parameters, parse_parameters
 from serving.refusal import Refusal
+from serving.state import Held
 
 FIELD = "image"
 _MAX_FIELDS, _MAX_FIELD_BYTES = 16, 1024
 
 
-async def take(request: Request) -> tuple[bytes, Parameters]:
+class _Counted(Request):
+    """A request whose body counts as it arrives."""
+
+    def __init__(self, request: Request, held: Held) -> None:
+        super().__init__(request.scope, request.receive)
+        self._held = held
+
+    async def stream(self) -> AsyncGenerator[bytes]:
+        """The body; `body` and `form` read it by this."""
+        async for part in super().stream():
+            self._held.add(len(part))
+            yield part
+
+
+async def take(request: Request, held: Held) -> tuple[bytes, Parameters]:
     """The picture's bytes, and what is asked for by query parameters and form fields together.
+
+    Args:
+        request: its body has not been read.
+        held: counts the body.
 
     Raises:
         SettingsError: a parameter.
         Refusal: ``empty``, ``bad_form``, or what the guard finds while the body arrives.
     """
+    request = _Counted(request, held)
     query = list(request.query_params.multi_items())
     kind = request.headers.get("content-type", "").lower()
     if not kind.startswith("multipart/"):

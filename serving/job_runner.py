@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from concurrent.futures import Future
 from dataclasses import asdict
 from typing import Any
@@ -29,16 +28,20 @@ class JobRunner:
         self.engine, self.store = engine, store
         self._tickets: dict[str, Ticket] = {}
         self._closed = threading.Event()
+        self._house: threading.Thread | None = None
 
     def start(self) -> None:
         """When the model is there, run what a former service left; then drop what is old."""
         # Listed now: once the model is there, a new job is in the store before it has its ticket.
         left = self.store.unfinished()
-        threading.Thread(target=self._keep_house, args=(left,), name="jobs", daemon=True).start()
+        keeping = {"target": self._keep_house, "args": (left,), "name": "jobs", "daemon": True}
+        self._house = threading.Thread(**keeping)
+        self._house.start()
 
     def _keep_house(self, left: list[Job]) -> None:
         while not self.engine.ready:
-            time.sleep(0.1)
+            if self._closed.wait(0.1):
+                return
         self.resume(left)
         while not self._closed.is_set():
             self.store.forget_old()
@@ -48,6 +51,8 @@ class JobRunner:
     def close(self) -> None:
         """Keep house no longer and let another service have the folder; nothing may be running."""
         self._closed.set()
+        if self._house is not None:
+            self._house.join()
         self.store.close()
 
     def resume(self, left: list[Job]) -> None:
@@ -102,7 +107,9 @@ class JobRunner:
         def work(ticket: Ticket) -> Answer:
             self.store.running(job)
             self._count()
-            return self.engine.enlarge(self.store.picture(job).read_bytes(), asked, ticket)
+            picture = self.store.picture(job).read_bytes()
+            with self.store.making(job) as out:
+                return self.engine.enlarge(picture, asked, ticket, out)
 
         deadline_s = asked.deadline_s or self.engine.settings.job_deadline_s
         ticket, future = self.engine.scheduler.submit(cost, work, deadline_s, job=True)
@@ -123,9 +130,8 @@ class JobRunner:
         self._count()
 
     def _keep(self, job: str, answer: Answer) -> None:
-        told = asdict(answer)
         try:
-            self.store.done(job, told.pop("data"), told)
+            self.store.done(job, asdict(answer))
         except OSError as error:
             _LOG.error("the result of a job cannot be kept: %s", error)
             why = refusal_of(error)

@@ -12,13 +12,15 @@ import secrets
 import sqlite3
 import threading
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, BinaryIO, Literal
 
 from serving.refusal import Refusal
 from tudsr.errors import SettingsError
-from tudsr.images.atomic import remove_leftovers, write_bytes
+from tudsr.images.atomic import remove_leftovers, write_bytes, writing
 
 State = Literal["queued", "running", "done", "failed"]
 _TABLE = """
@@ -153,13 +155,21 @@ class JobStore:
         state = "running" if now else "queued"
         self._change("UPDATE job SET state = ? WHERE id = ?", (state, job))
 
-    def done(self, job: str, data: bytes, told: dict[str, Any]) -> None:
-        """Keep a result; one that was deleted meanwhile is dropped."""
-        if self._knows(job):
-            write_bytes(self.result(job), data)
+    @contextmanager
+    def making(self, job: str) -> Generator[BinaryIO]:
+        """Takes the result as it is made; the file is there once all of it is, unless the job was
+        deleted meanwhile."""
+        with writing(self.result(job)) as temporary, temporary.open("w+b") as out:
+            yield out
+        if not self._knows(job):
+            self.result(job).unlink(missing_ok=True)
+
+    def done(self, job: str, told: dict[str, Any]) -> None:
+        """The result is there; one whose job was deleted meanwhile is dropped."""
         with self._lock:
             if self._knows(job):
-                size = len(data) + self.picture(job).stat().st_size
+                files = self.result(job), self.picture(job)
+                size = sum(file.stat().st_size for file in files)
                 self._finish(job, "done", size, told)
                 return
         self.result(job).unlink(missing_ok=True)
@@ -186,21 +196,29 @@ class JobStore:
             rows = self._db.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall()
         return {"queued": 0, "running": 0, "done": 0, "failed": 0, **dict(rows)}
 
-    def _check_room(self, wanted: int) -> None:
+    def check_open(self) -> None:
+        """Whether a job would be taken, whatever its size: told before its body is read.
+
+        Raises:
+            Refusal: ``no_jobs``, or ``jobs_full``: too many are unfinished.
+        """
         if self.limit == 0:
             raise Refusal("no_jobs", "this service takes no jobs: send the picture to /v1/upscale")
-        if wanted > self.limit_bytes:
-            raise Refusal(
-                "too_large",
-                f"this job may take {wanted:,} bytes, over the limit of {self.limit_bytes:,} for "
-                "all jobs together: ask for a smaller result, or send the picture to /v1/upscale",
-            )
         if len(self.unfinished()) >= self.limit:
             raise Refusal(
                 "jobs_full",
                 f"{self.limit} jobs are unfinished, the most there may be: ask again later",
                 retry_after_s=_SOON_S,
             )
+
+    def _check_room(self, wanted: int) -> None:
+        if wanted > self.limit_bytes:
+            raise Refusal(
+                "too_large",
+                f"this job may take {wanted:,} bytes, over the limit of {self.limit_bytes:,} for "
+                "all jobs together: ask for a smaller result, or send the picture to /v1/upscale",
+            )
+        self.check_open()
         used = sum(job.bytes for job in self._jobs("", ()))
         if used + wanted > self.limit_bytes:
             raise Refusal(

@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from serving.metrics import metrics
+from serving.metrics import metrics, size_class
 from serving.refusal import Refusal, refusal_of
 from serving.settings import ServeSettings
 from serving.ticket import Cost, Ticket
@@ -208,6 +208,7 @@ class Scheduler:
                     self._changed.wait(timeout=1)
                 entry = self._waiting.pop(index)
                 entry.ticket.begin(entry.limit_s)
+                _waited(entry.ticket)
                 self._running.add(entry.ticket)
             entry.run()
             with self._changed:
@@ -222,7 +223,9 @@ class Scheduler:
         results being made stay within ``active_px``. A large one that waits for room is not
         overtaken by other large ones.
         """
-        self._waiting = [e for e in self._waiting if not e.ticket.stopped]
+        for given_up in [e for e in self._waiting if e.ticket.stopped]:
+            _waited(given_up.ticket)
+            self._waiting.remove(given_up)
         blocked = False
         for index, ticket in enumerate(e.ticket for e in self._waiting):
             if self._is_small(ticket) and not ticket.job:
@@ -244,6 +247,12 @@ class Scheduler:
 
     def _is_small(self, ticket: Ticket) -> bool:
         return ticket.cost.px <= self.settings.small_px
+
+
+def _waited(ticket: Ticket) -> None:
+    """Tell Prometheus how long a picture waited for its turn, or until it was given up."""
+    size = size_class(ticket.cost.result_px)
+    metrics().queue_seconds.labels(size).observe(ticket.waited_s)
 
 
 def stopping() -> Refusal:

@@ -18,7 +18,7 @@ import bentoml
 
 from serving.app import make_app
 from serving.engine import Engine, bundled_model
-from serving.guard import Guard
+from serving.guard import around
 from serving.job_runner import JobRunner
 from serving.jobs import JobStore
 from serving.settings import load_settings
@@ -52,12 +52,8 @@ class Tudsr:
         return service.engine is not None and service.engine.ready
 
 
-Tudsr.add_asgi_middleware(
-    Guard,  # pyright: ignore[reportArgumentType]  # a plain ASGI class, as BentoML asks for
-    max_bytes=settings.max_upload_bytes,
-    body_timeout_s=settings.body_timeout_s,
-    tokens=settings.all_tokens(),
-)
+for middleware, options in around(settings):
+    Tudsr.add_asgi_middleware(middleware, **options)
 
 
 def _drain_on_sigterm(engine: Engine) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tudsr.errors import SettingsError
@@ -68,6 +68,12 @@ class ServeSettings(BaseSettings):
     held_bytes: int = Field(
         default=2**30, ge=2**20, description="bodies held at a time, bytes, jobs' own not counted"
     )
+    sending_bytes: int = Field(
+        default=4 * 2**30,
+        ge=2**20,
+        description="results on their way to clients, bytes, jobs' own not counted; with more, new "
+        "pictures get 429",
+    )
     max_wait_s: float = Field(
         default=30, gt=0, description="a picture with more work than this before it gets 429"
     )
@@ -96,6 +102,16 @@ class ServeSettings(BaseSettings):
     def memory_bytes(self) -> int:
         """What a picture may take beside the model; see `tudsr.upscale.memory`."""
         return default_budget() if self.memory is None else self.memory * 2**20
+
+    @field_validator("max_deadline_s")
+    @classmethod
+    def _not_before_the_default(cls, longest: float, info: ValidationInfo) -> float:
+        if longest < (default := info.data.get("deadline_s", 0)):
+            raise ValueError(
+                f"less than TUDSR_SERVE_DEADLINE_S, which is {default:g}: raise this one or lower "
+                "that one"
+            )
+        return longest
 
     @field_validator("tokens", "cors_origins", mode="before")
     @classmethod

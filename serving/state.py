@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 from starlette.requests import Request
 
@@ -19,13 +19,16 @@ class Service:
 
     Attributes:
         engine, jobs: None until the service has started.
+        held: requests that are being read, worked on or answered.
+        held_bytes: of their bodies, as far as they have arrived.
+        sending_bytes: of results on their way.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
         self.settings = settings
         self.engine: Engine | None = None
         self.jobs: JobRunner | None = None
-        self.held = self.held_bytes = 0
+        self.held = self.held_bytes = self.sending_bytes = 0
 
     @property
     def running(self) -> tuple[Engine, JobRunner]:
@@ -39,8 +42,10 @@ class Service:
         return self.engine, self.jobs
 
     @contextmanager
-    def holding(self, request: Request) -> Generator[None]:
-        """Count a request and its body while it is held, so that bodies cannot fill the memory.
+    def holding(self, request: Request) -> Generator[Held]:
+        """Count a request, and its body as it arrives, so that bodies cannot fill the memory.
+
+        What a client only announces is not counted: it would keep others out by headers alone.
 
         Raises:
             Refusal: ``queue_full``: as many requests or bytes as allowed are held; ``draining``.
@@ -48,26 +53,60 @@ class Service:
         if self.engine is not None and self.engine.scheduler.draining:
             raise stopping()
         declared = request.headers.get("content-length", "")
-        size = int(declared) if declared.isdigit() else self.settings.max_upload_bytes
-        full = self.held >= self.settings.queue
-        if full or (self.held and self.held_bytes + size > self.settings.held_bytes):
-            raise Refusal(
-                "queue_full",
-                f"{self.held} requests with {self.held_bytes:,} bytes are held, the limits are "
-                f"{self.settings.queue} and {self.settings.held_bytes:,}: ask again soon",
-                retry_after_s=1,
-            )
-        with self._counted(1, size):
-            yield
-
-    def sending(self, result: bytes) -> AbstractContextManager[None]:
-        """Counts a result while it is sent: clients that do not read fill the memory no less."""
-        return self._counted(1, len(result))
+        body = Held(self)
+        if self.held >= self.settings.queue or self.sending_bytes > self.settings.sending_bytes:
+            raise self.full()
+        body.check(int(declared) if declared.isdigit() else 0)
+        self.held += 1
+        try:
+            yield body
+        finally:
+            self.held -= 1
+            self.held_bytes -= body.bytes
 
     @contextmanager
-    def _counted(self, requests: int, size: int) -> Generator[None]:
-        self.held, self.held_bytes = self.held + requests, self.held_bytes + size
+    def sending(self, size: int) -> Generator[None]:
+        """Count a result of ``size`` bytes while it is sent: not all clients read."""
+        self.held, self.sending_bytes = self.held + 1, self.sending_bytes + size
         try:
             yield
         finally:
-            self.held, self.held_bytes = self.held - requests, self.held_bytes - size
+            self.held, self.sending_bytes = self.held - 1, self.sending_bytes - size
+
+    def full(self) -> Refusal:
+        """Too much is held: why, and when to ask again."""
+        how = self.settings
+        return Refusal(
+            "queue_full",
+            f"{self.held} requests with {self.held_bytes:,} bytes are held and "
+            f"{self.sending_bytes:,} bytes of results on their way, the limits are {how.queue}, "
+            f"{how.held_bytes:,} and {how.sending_bytes:,}: ask again soon",
+            retry_after_s=1,
+        )
+
+
+class Held:
+    """A request's body as far as it has arrived; ``bytes`` of it count in its service."""
+
+    def __init__(self, service: Service) -> None:
+        self.service, self.bytes = service, 0
+
+    def add(self, size: int) -> None:
+        """Count ``size`` bytes more.
+
+        Raises:
+            Refusal: ``queue_full``: with those of others they are too many.
+        """
+        self.check(size)
+        self.bytes += size
+        self.service.held_bytes += size
+
+    def check(self, size: int) -> None:
+        """Whether there is room for ``size`` bytes more; one body has it whatever its size.
+
+        Raises:
+            Refusal: ``queue_full``.
+        """
+        others = self.service.held_bytes - self.bytes
+        if others and self.service.held_bytes + size > self.service.settings.held_bytes:
+            raise self.service.full()

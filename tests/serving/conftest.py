@@ -11,13 +11,14 @@ import urllib.error
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from serving.app import make_app
 from serving.engine import Engine
-from serving.guard import Guard
+from serving.guard import around
 from serving.job_runner import JobRunner
 from serving.jobs import JobStore
 from serving.settings import ServeSettings
@@ -87,8 +88,10 @@ class InProcess:
         self.engine = self.service.engine = Engine(how)
         self.jobs = self.service.jobs = JobRunner(self.engine, store)
         self.jobs.start()
-        limits = how.max_upload_bytes, how.body_timeout_s, how.all_tokens()
-        self.client = TestClient(Guard(make_app(self.service), *limits))
+        app: Any = make_app(self.service)
+        for middleware, options in reversed(around(how)):
+            app = middleware(app, **options)
+        self.client = TestClient(app)
         deadline = time.monotonic() + START_S
         while not self.engine.ready and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -103,6 +103,15 @@ def test_metadata_say_what_made_it_as_on_the_command_line_and_go_on_request(insi
     assert error_of(post(inside, data, "?strip=perhaps")) == (422, "bad_setting")
 
 
+def test_16_bits_in_are_16_bits_out_and_no_8_between(inside):
+    ramp = np.linspace(20_000, 24_000, 48 * 48).reshape(48, 48).astype(np.uint16)
+    stream = io.BytesIO()
+    Image.fromarray(ramp).save(stream, "PNG")
+    made = Image.open(io.BytesIO(post(inside, stream.getvalue(), "?scale=2").content))
+    assert made.mode == "I;16"
+    assert len(np.unique(np.asarray(made))) > 1000, "levels of 8 bits are 16 here"
+
+
 @pytest.mark.parametrize(
     ("query", "size"),
     [("scale=1.5", (60, 36)), ("width=100", (100, 60)), ("height=90", (150, 90)),
@@ -202,11 +211,15 @@ def test_with_tokens_only_their_bearers_get_in(bundle, tmp_path):
 def test_other_origins_may_call_only_where_that_is_set(inside, bundle, tmp_path):
     asked = {"Origin": "https://a.example"}
     assert "access-control-allow-origin" not in inside.client.get("/v1/info", headers=asked).headers
-    opened = InProcess(bundle, tmp_path, cors_origins="https://a.example")
+    opened = InProcess(bundle, tmp_path, cors_origins="https://a.example", tokens="token")
     try:
+        refused = opened.client.post("/v1/jobs", content=b"x", headers=asked)
+        assert error_of(refused) == (401, "unauthorised")
+        assert refused.headers["access-control-allow-origin"] == "https://a.example", "it may read"
+        asked["Authorization"] = "Bearer token"
         answer = opened.client.get("/v1/info", headers=asked)
         assert answer.headers["access-control-allow-origin"] == "https://a.example"
-        other = opened.client.get("/v1/info", headers={"Origin": "https://b.example"})
+        other = opened.client.get("/v1/info", headers=asked | {"Origin": "https://b.example"})
         assert "access-control-allow-origin" not in other.headers
     finally:
         opened.close()

@@ -21,11 +21,17 @@ def store(folder, limit=5, limit_bytes=10_000, keep_s=60.0) -> JobStore:
     return JobStore(folder, limit, limit_bytes, keep_s)
 
 
+def make(kept: JobStore, job: str, told: dict) -> None:
+    with kept.making(job) as out:
+        out.write(b"result")
+    kept.done(job, told)
+
+
 def test_a_restart_keeps_the_finished_and_queues_the_rest(tmp_path):
     first = store(tmp_path)
     done, begun, failed = (first.add(b"picture", {"scale": 2}, 100) for _ in range(3))
     first.running(done.id)
-    first.done(done.id, b"result", {"size": [4, 4]})
+    make(first, done.id, {"size": [4, 4]})
     first.running(begun.id)
     first.failed(failed.id, "truncated", "it is cut off")
     first.close()
@@ -69,7 +75,9 @@ store = JobStore(Path(sys.argv[1]), 9, 10**6, 60)
 for k in range(3):
     job = store.add(b"picture", {}, 100)
     print(job.id, flush=True)
-    store.done(job.id, b"result", {})
+    with store.making(job.id) as out:
+        out.write(b"result")
+    store.done(job.id, {})
 job = store.add(b"picture", {}, 100)
 store.result(job.id).write_bytes(b"half a res")  # killed before its row says that it is done
 print(job.id, flush=True)
@@ -93,7 +101,7 @@ def test_a_kill_loses_no_finished_job(tmp_path):
 def test_finished_jobs_expire_with_their_files(tmp_path):
     kept = store(tmp_path, keep_s=0.05)
     job = kept.add(b"picture", {}, 100)
-    kept.done(job.id, b"result", {})
+    make(kept, job.id, {})
     assert kept.get(job.id).state == "done"
     time.sleep(0.1)
     with pytest.raises(Refusal) as caught:
@@ -111,7 +119,7 @@ def test_the_folder_has_a_cap_that_counts_results_to_come(tmp_path):
         small.add(bytes(50), {}, 60)
     assert caught.value.code == "jobs_full"
     assert "900 of 1,000" in str(caught.value)
-    small.done(job.id, bytes(10), {})
+    make(small, job.id, {})
     with pytest.raises(Refusal) as caught:
         small.add(bytes(50), {}, 700)
     assert 50 < caught.value.retry_after_s <= 60, "when the finished one expires"
@@ -147,8 +155,9 @@ def test_two_services_do_not_share_a_folder(tmp_path):
 def test_a_result_of_a_deleted_job_is_dropped(tmp_path):
     jobs = store(tmp_path)
     job = jobs.add(b"picture", {}, 10)
-    jobs.delete(job.id)
-    jobs.done(job.id, b"result", {})
+    with jobs.making(job.id) as out:
+        jobs.delete(job.id)
+        out.write(b"result")
     assert [p.name for p in tmp_path.iterdir() if p.suffix in (".in", ".out")] == []
 
 
@@ -214,18 +223,15 @@ def test_a_slow_disk_keeps_nobody_waiting_who_asks_for_a_state(tmp_path, monkeyp
         path.write_bytes(data)
 
     monkeypatch.setattr(jobs, "write_bytes", slowly)
-    writers = [
-        threading.Thread(target=kept.done, args=(job.id, b"result", {})),
-        threading.Thread(target=kept.add, args=(b"picture", {}, 100)),
-    ]
-    for writer in writers:
-        begun.clear()
-        writer.start()
-        assert begun.wait(30)
-        start = time.monotonic()
+    adding = threading.Thread(target=kept.add, args=(b"picture", {}, 100))
+    adding.start()
+    assert begun.wait(30)
+    start = time.monotonic()
+    with kept.making(job.id) as out:  # a result comes slowly, too
+        out.write(b"result")
         assert kept.get(other.id).state == "queued"
-        assert time.monotonic() - start < 5
+    kept.done(job.id, {})
+    assert time.monotonic() - start < 5
     go_on.set()
-    for writer in writers:
-        writer.join(30)
+    adding.join(30)
     assert kept.get(job.id).state == "done" and len(kept.unfinished()) == 2
