@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import statistics
+import threading
 import time
 import urllib.request
 from collections.abc import Sequence
@@ -137,6 +138,26 @@ def resident_bytes(url: str) -> float:
     with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
         text = answer.read().decode()
     return float(text.split("\ntudsr_memory_bytes ")[1].split()[0])
+
+
+class PeakMemory:
+    """The most memory of our service while this lasts, by its own metrics, in ``bytes``."""
+
+    def __init__(self, url: str) -> None:
+        self.bytes, self._url, self._over = 0.0, url, threading.Event()
+        self._watching = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> PeakMemory:
+        self._watching.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._watching.join()
+
+    def _watch(self) -> None:
+        while not self._over.is_set():
+            self.bytes = max(self.bytes, resident_bytes(self._url))
 
 
 def alone_s(target: Target, kinds: Sequence[str], runs: int) -> dict[str, float]:

@@ -2,15 +2,15 @@
 
     python -m benchmarks.serving [--rounds 5] [--seconds 60] [--model BUNDLE]
 
-Each service runs alone, in turn. After its cold start comes saturation (closed loop, median of
-three), then rounds of open-loop Poisson load at 70 % and at three times of it. Every round has the
-same arrivals: what its figures differ by is the machine's and the service's, not luck in some
-hundred draws. Our figures are medians over the rounds; a machine that is slower for a minute spoils
-one of them, and a goal whose figure spreads by more than 10 % is not judged. Stock runs the model
-as ours does. It gets one round, at 70 % of its own saturation first, then on our arrivals: what it
-cannot answer keeps it busy for minutes. Then what encoding costs. Without --model a bundle of
-random weights is made: load does not depend on what the weights are. About 15 minutes. Writes
-benchmarks/results/serving.{json,md}.
+Each service runs alone, stock first. After its cold start comes saturation (closed loop, median of
+three), then rounds of open-loop Poisson load: stock at 70 % of what it can do; ours at 70 % of what
+ours can do, on stock's arrivals, and at three times its own saturation. Every round has the same
+arrivals: what its figures differ by is the machine's and the service's, not luck in some hundred
+draws. Figures are medians over the rounds; a machine that is slower for a minute spoils one of
+them, and a goal whose figure spreads by more than 10 % is not judged. Stock runs the model as ours
+does. The load comes from the cores that serve; what it took of them is told. Then what encoding
+costs. Without --model a bundle of random weights is made: load does not depend on what the weights
+are. About 15 minutes. Writes benchmarks/results/serving.{json,md}.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from PIL import Image
 
 from benchmarks.load import (
     Hit,
+    PeakMemory,
     Target,
     alone_s,
     fire,
     ideal_latencies,
     percentile,
     poisson,
-    resident_bytes,
     saturate,
 )
 from benchmarks.machine import machine_name
@@ -49,6 +49,7 @@ from tudsr.images.picture import Picture
 from tudsr.images.read import read_image
 from tudsr.images.write import encode_image
 from tudsr.profile import PROJECT_ROOT
+from tudsr.release.bundle import load_bundle
 
 RESULTS = PROJECT_ROOT / "benchmarks" / "results"
 SIDES = {"64": 64, "96": 96, "128": 128}
@@ -66,9 +67,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         bundle = given.model or random_bundle(work, tile_px=256, overlap_px=32)
-        ours = _ours(bundle, work, given.rounds, given.seconds)
-        stock = _stock(bundle, work, ours["saturation_per_s"], given.seconds)
+        stock = _stock(bundle, work, given.rounds, given.seconds)
+        ours = _ours(bundle, work, given.rounds, given.seconds, stock["arrivals"])
     told: dict[str, Any] = {"machine": machine_name(), "seconds": given.seconds}
+    told |= {"model": given.model.name if given.model else "random weights"}
+    told |= {"bundle": load_bundle(given.model).bundle_hash if given.model else None}
     told |= {"sides_px": list(SIDES.values()), "scale": SCALE, "ours": ours, "stock": stock}
     told |= {"encode_s": _encode_seconds(), "goals": goals(ours, stock)}
     write_json(RESULTS / "serving.json", told)
@@ -80,7 +83,25 @@ def _say(what: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
 
 
-def _ours(bundle: Path, work: Path, rounds: int, seconds: float) -> dict[str, Any]:
+def _stock(bundle: Path, work: Path, rounds: int, seconds: float) -> dict[str, Any]:
+    command = [sys.executable, "-m", "bentoml", "serve", "benchmarks.stock_service:Stock"]
+    command += ["--working-dir", str(PROJECT_ROOT)]
+    start = time.monotonic()
+    with Server(command, work / "stock.log", BUNDLE=str(bundle)) as server:
+        told: dict[str, Any] = {"cold_start_s": time.monotonic() - start}
+        _say(f"stock is up after {told['cold_start_s']:.0f} s")
+        target = Target(f"{server.url}/upscale?scale={SCALE}", _bodies(), form=True)
+        told["alone_s"] = alone_s(target, list(SIDES), 5)
+        told |= _saturation(target, seconds)
+        told["arrivals"] = LOAD * told["saturation_per_s"], seconds / 2
+        shots = poisson(*told["arrivals"], list(SIDES), seed=3)
+        told["rounds"] = [{"at_stock_70": _under_load(fire(target, shots))} for _ in range(rounds)]
+    return told
+
+
+def _ours(
+    bundle: Path, work: Path, rounds: int, seconds: float, stocks: tuple[float, float]
+) -> dict[str, Any]:
     command = [sys.executable, "-m", "tudsr", "serve", "--model", str(bundle)]
     environment = {"TUDSR_SERVE_STATE": str(work / "state"), "TUDSR_SERVE_MAX_WAIT_S": "5"}
     start = time.monotonic()
@@ -90,15 +111,16 @@ def _ours(bundle: Path, work: Path, rounds: int, seconds: float) -> dict[str, An
         _say(f"ours is up after {told['cold_start_s']:.0f} s")
         told["alone_s"] = alone_s(target, list(SIDES), 5)
         warm = saturate(target, list(SIDES), seconds / 3)
-        _round(target, told["alone_s"], seconds, warm)  # its sizes and batches are compiled here
-        before = resident_bytes(server.url)
+        with PeakMemory(server.url) as before:  # its sizes and batches are compiled here
+            _round(target, told["alone_s"], seconds, warm, stocks)
         told |= _saturation(target, seconds)
         told["rounds"] = []
-        for k in range(rounds):
-            rate = told["saturation_per_s"]
-            told["rounds"].append(_round(target, told["alone_s"], seconds, rate))
-            _say(f"ours, round {k + 1}: tail {told['rounds'][-1]['tail']:.2f} x the ideal queue's")
-        told["memory_growth"] = resident_bytes(server.url) / before - 1
+        with PeakMemory(server.url) as under_load:
+            for k in range(rounds):
+                rate = told["saturation_per_s"]
+                told["rounds"].append(_round(target, told["alone_s"], seconds, rate, stocks))
+                _say(f"ours, round {k + 1}: {told['rounds'][-1]['at_300']['goodput']:.2f} at 300 %")
+        told["memory_growth"] = under_load.bytes / before.bytes - 1
         told["around_model"] = _around_model(server.url)
     return told
 
@@ -108,13 +130,21 @@ def _saturation(target: Target, seconds: float) -> dict[str, Any]:
     return {"saturation_per_s": statistics.median(runs), "saturations": runs}
 
 
-def _round(target: Target, alone: dict[str, float], seconds: float, rate: float) -> dict[str, Any]:
-    """The loads that follow from a saturation of ``rate`` a second."""
+def _round(
+    target: Target,
+    alone: dict[str, float],
+    seconds: float,
+    rate: float,
+    stocks: tuple[float, float],
+) -> dict[str, Any]:
+    """The loads that follow from a saturation of ``rate`` a second, and stock's arrivals."""
     shots = poisson(LOAD * rate, seconds, list(SIDES), seed=1)
     told: dict[str, Any] = {"at_70": _under_load(fire(target, shots))}
     ideal = ideal_latencies(shots, _occupied_s(alone, rate))
     told["ideal_at_70"] = {"p50_s": percentile(ideal, 50), "p99_s": percentile(ideal, 99)}
     told["tail"] = _tail(told["at_70"]) / _tail(told["ideal_at_70"])
+    arrivals = poisson(*stocks, list(SIDES), seed=3)
+    told["at_stock_70"] = _under_load(fire(target, arrivals))
     told["at_300"] = _overload(target, rate, seconds)
     return told
 
@@ -131,22 +161,6 @@ def _occupied_s(alone_s: dict[str, float], saturation_per_s: float) -> dict[str,
     return {kind: seconds * share for kind, seconds in alone_s.items()}
 
 
-def _stock(bundle: Path, work: Path, rate: float, seconds: float) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bentoml", "serve", "benchmarks.stock_service:Stock"]
-    command += ["--working-dir", str(PROJECT_ROOT)]
-    start = time.monotonic()
-    with Server(command, work / "stock.log", BUNDLE=str(bundle)) as server:
-        told: dict[str, Any] = {"cold_start_s": time.monotonic() - start}
-        _say(f"stock is up after {told['cold_start_s']:.0f} s")
-        target = Target(f"{server.url}/upscale?scale={SCALE}", _bodies(), form=True)
-        told["alone_s"] = alone_s(target, list(SIDES), 5)
-        told |= _saturation(target, seconds)
-        own = poisson(LOAD * told["saturation_per_s"], seconds, list(SIDES), seed=1)
-        told["at_own_70"] = _under_load(fire(target, own))
-        told["rounds"] = [_round(target, told["alone_s"], seconds, rate)]
-    return told
-
-
 def _under_load(hits: list[Hit]) -> dict[str, Any]:
     good = [hit.latency_s for hit in hits if hit.status == 200]
     return {
@@ -159,7 +173,7 @@ def _under_load(hits: list[Hit]) -> dict[str, Any]:
 
 def _overload(target: Target, rate: float, seconds: float) -> dict[str, Any]:
     """Three times what the service can do; good answers that came while the load was on count."""
-    span = seconds / 2
+    span, start = seconds / 2, time.process_time()
     hits = fire(target, poisson(OVERLOAD * rate, span, list(SIDES), seed=2))
     refused = [hit.latency_s for hit in hits if hit.status in _REFUSED]
     in_time = [h for h in hits if h.status == 200 and h.shot.at_s + h.latency_s <= span]
@@ -170,6 +184,7 @@ def _overload(target: Target, rate: float, seconds: float) -> dict[str, Any]:
         "refused": len(refused),
         "refused_p99_s": percentile(refused, 99),
         "failed_otherwise": len(others),
+        "client_s": (time.process_time() - start) / len(hits),
     }
 
 

@@ -13,14 +13,14 @@ def goals(ours: dict[str, Any], stock: dict[str, Any]) -> dict[str, dict[str, An
     """Each goal of the project: its figure, the spread of its runs, and whether it is met.
 
     Args:
-        ours, stock: as benchmarks/serving.py measures a service; stock has one round.
+        ours, stock: as benchmarks/serving.py measures a service.
     """
-    slow = stock["rounds"][0]["at_70"]["p99_s"]
+    slow = statistics.median(_each(stock, "at_stock_70", "p99_s"))
     failed = sum(told["at_300"]["failed_otherwise"] for told in ours["rounds"])
     return {
         "p99/p50 at 70 % over the ideal queue's, ≤ 1.1": _judged(_each(ours, "tail"), most=1.1),
-        "p99 at 70 % over stock, ≤ 0.6": _judged(
-            [seconds / slow for seconds in _each(ours, "at_70", "p99_s")], most=0.6
+        "p99 at 70 % of stock's over stock's, ≤ 0.6": _judged(
+            [seconds / slow for seconds in _each(ours, "at_stock_70", "p99_s")], most=0.6
         ),
         "goodput at 3 x saturation, ≥ 0.95": _judged(_each(ours, "at_300", "goodput"), least=0.95),
         "neither answered nor refused, 0": _judged([failed], most=0),
@@ -34,7 +34,8 @@ def goals(ours: dict[str, Any], stock: dict[str, Any]) -> dict[str, dict[str, An
 def table(told: dict[str, Any]) -> str:
     """All of it as Markdown."""
     count = len(told["ours"]["rounds"])
-    lines = [f"{told['machine']}; {told['seconds']:g} s at 70 %; x{told['scale']}; "
+    lines = [f"{told['machine']}; {told['model']}, {(told['bundle'] or '')[:12]}; "
+             f"{told['seconds']:g} s at 70 %; x{told['scale']}; "
              f"medians over {count} rounds, in brackets the least and the most.", ""]  # fmt: skip
     lines += ["| goal | figure | met |", "| --- | --: | --- |"]
     lines += [f"| {k} | {row['figure']:.3g} | {row['met']} |" for k, row in told["goals"].items()]
@@ -42,9 +43,6 @@ def table(told: dict[str, Any]) -> str:
     for label, path in _ROWS.items():
         values = [_cell(told[who], path) for who in ("ours", "stock")]
         lines.append(f"| {label} | {values[0]} | {values[1]} |")
-    own = told["stock"]["at_own_70"]
-    lines += ["", f"Stock at 70 % of its own saturation answers {own['answered']}; p50 "
-              f"{own['p50_s']:.4g} s, p99 {own['p99_s']:.4g} s."]  # fmt: skip
     lines += ["", "| 2048² as | seconds | MB |", "| --- | --: | --: |"]
     lines += [f"| {k} | {v['s']:.3f} | {v['MB']:.2f} |" for k, v in told["encode_s"].items()]
     return "\n".join(lines) + "\n"
@@ -67,6 +65,8 @@ def _cell(service: dict[str, Any], path: tuple[str, ...]) -> str:
     """A figure of the whole, or of the rounds."""
     if path[0] in service:
         return f"{_at(service, path):.4g}"
+    if path[0] not in service["rounds"][0]:
+        return ""
     seen = _each(service, *path)
     if len(seen) == 1:
         return f"{seen[0]:.4g}"
@@ -78,15 +78,19 @@ _ROWS = {
     "64² alone, s": ("alone_s", "64"),
     "128² alone, s": ("alone_s", "128"),
     "saturation, pictures a second": ("saturation_per_s",),
+    "p50 at 70 % of stock's, s": ("at_stock_70", "p50_s"),
+    "p99 at 70 % of stock's, s": ("at_stock_70", "p99_s"),
+    "answered there": ("at_stock_70", "answered"),
     "p99/p50 at 70 % of ours over the ideal queue's": ("tail",),
     "p50 at 70 % of ours, s": ("at_70", "p50_s"),
     "p99 at 70 % of ours, s": ("at_70", "p99_s"),
-    "answered at 70 % of ours": ("at_70", "answered"),
+    "answered there, of ours": ("at_70", "answered"),
     "goodput at 3 x ours": ("at_300", "goodput"),
     "p99 at 3 x ours of those answered, s": ("at_300", "p99_s"),
     "refused at 3 x ours": ("at_300", "refused"),
     "p99 of a refusal, s": ("at_300", "refused_p99_s"),
     "failed otherwise at 3 x ours": ("at_300", "failed_otherwise"),
+    "the load's own processor seconds a request at 3 x ours": ("at_300", "client_s"),
 }
 
 
