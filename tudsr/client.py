@@ -54,6 +54,8 @@ class Enlarged:
         model: name, version and hash of the model that made it.
         size: (height, width), pixels.
         seconds: by ``queue``, ``compute`` and ``encode``.
+        seed: what randomness began from; None: nothing is drawn.
+        remade_tiles: were not finite in half precision and were made again in fp32.
     """
 
     data: bytes
@@ -61,6 +63,8 @@ class Enlarged:
     model: str
     size: tuple[int, int]
     seconds: dict[str, float]
+    seed: int | None = None
+    remade_tiles: int = 0
 
 
 @dataclass(frozen=True)
@@ -221,6 +225,8 @@ def _enlarged(answer: _Answer) -> Enlarged:
         headers["x-tudsr-model"],
         (int(height), int(width)),
         seconds,
+        int(seed) if (seed := headers.get("x-tudsr-seed", "none")) != "none" else None,
+        int(headers.get("x-tudsr-remade-tiles", 0)),
     )
 
 

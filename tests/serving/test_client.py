@@ -16,6 +16,28 @@ from tests.serving.fakes import encoded
 from tudsr.client import Client, ServiceError, _Answer
 
 
+def test_a_token_goes_with_every_request():
+    asked = []
+
+    class Guarded(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.headers["Authorization"])
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"id": "a", "state": "done"}')
+
+        def log_message(self, *_):
+            pass
+
+    there = http.server.HTTPServer(("127.0.0.1", 0), Guarded)
+    threading.Thread(target=there.serve_forever, daemon=True).start()
+    client = Client(f"http://127.0.0.1:{there.server_port}", token="secret")
+    client.info()
+    client.job("a")
+    there.shutdown()
+    assert asked == ["Bearer secret"] * 2
+
+
 def test_a_picture_a_job_and_a_refusal(server, tmp_path):
     client = Client(server.url)
     photo = tmp_path / "photo.png"
@@ -24,6 +46,7 @@ def test_a_picture_a_job_and_a_refusal(server, tmp_path):
     assert (made.size, made.media_type) == ((48, 48), "image/webp")
     assert Image.open(io.BytesIO(made.data)).size == (48, 48)
     assert client.info()["bundle"][:12] in made.model
+    assert (made.seed, made.remade_tiles) == (None, 0)
     seen = []
     job = client.submit(photo.read_bytes(), width=60)
     assert client.wait(job, seen.append).size == (60, 60)
