@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.machine import machine_name
+from benchmarks.machine import bundle_hash, machine_name
 from tudsr.evaluate.metrics import delta_e, psnr_y
 from tudsr.evaluate.perceptual import Perceptual
 from tudsr.images.atomic import write_json, write_text, writing
@@ -97,9 +97,12 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, default=Path("docs/fidelity.webp"))
     given = parser.parse_args()
     rows, shown = measure(given.model, crops(given.count))
-    write_json(given.out / "fidelity.json", {"machine": machine_name(), "rows": rows})
+    bundle = bundle_hash(given.model)
+    told = {"machine": machine_name(), "bundle": bundle, "rows": rows}
+    write_json(given.out / "fidelity.json", told)
     names = list(rows[0])
-    lines = [f"| {' | '.join(names)} |", "|" + " --- |" * len(names)]
+    lines = [f"{machine_name()}; bundle {bundle[:12]}.", ""]
+    lines += [f"| {' | '.join(names)} |", "|" + " --- |" * len(names)]
     lines += [f"| {' | '.join(str(row[n]) for n in names)} |" for row in rows]
     write_text(given.out / "fidelity.md", "\n".join(lines) + "\n")
     with writing(given.picture) as temporary:

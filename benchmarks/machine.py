@@ -1,4 +1,4 @@
-"""The machine's name, for the columns that hold absolute times."""
+"""What a figure belongs to: the machine, for absolute times, and the model."""
 
 from __future__ import annotations
 
@@ -19,3 +19,11 @@ def machine_name(device: str = "cpu") -> str:
     units = {"amx_bf16": " with AMX", "avx512_bf16": " with AVX-512 BF16"}
     unit = next((words for flag, words in units.items() if flag in flags), "")
     return f"{model or platform.processor()}{unit}"
+
+
+def bundle_hash(model: str | None) -> str:
+    """Of a bundle's folder, a version or an alias; None is the champion."""
+    from tudsr.release.bundle import load_bundle
+    from tudsr.release.locate import locate_model
+
+    return load_bundle(locate_model(model), verify=False).bundle_hash

@@ -22,12 +22,11 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from benchmarks.machine import machine_name
+from benchmarks.machine import bundle_hash, machine_name
 from tests.serving.conftest import Server
 from tudsr.client import Client
 from tudsr.images.atomic import write_json, write_text
 from tudsr.profile import PROJECT_ROOT
-from tudsr.release.bundle import load_bundle
 
 RESULTS = PROJECT_ROOT / "benchmarks" / "results"
 SCALE, SMALL, GOAL = 8, 1024, 1.05
@@ -46,7 +45,7 @@ def main() -> None:
         large = peak_mib(given.model, given.large, fmt)
         rows.append({"format": fmt, "small_mib": small, "large_mib": large})
         print(rows[-1], flush=True)
-    told = {"machine": machine_name(), "bundle": load_bundle(given.model).bundle_hash}
+    told = {"machine": machine_name(), "bundle": bundle_hash(str(given.model))}
     told |= {"small": SMALL, "large": given.large, "rows": rows}
     write_json(RESULTS / "service-memory.json", told)
     write_text(RESULTS / "service-memory.md", table(told))

@@ -40,7 +40,7 @@ from benchmarks.load import (
     poisson,
     saturate,
 )
-from benchmarks.machine import machine_name
+from benchmarks.machine import bundle_hash, machine_name
 from benchmarks.serving_report import goals, table
 from tests.conftest import random_bundle, scene
 from tests.serving.conftest import Server
@@ -49,7 +49,6 @@ from tudsr.images.picture import Picture
 from tudsr.images.read import read_image
 from tudsr.images.write import encode_image
 from tudsr.profile import PROJECT_ROOT
-from tudsr.release.bundle import load_bundle
 
 RESULTS = PROJECT_ROOT / "benchmarks" / "results"
 SIDES = {"64": 64, "96": 96, "128": 128}
@@ -71,7 +70,7 @@ def main() -> None:
         ours = _ours(bundle, work, given.rounds, given.seconds, stock["arrivals"])
     told: dict[str, Any] = {"machine": machine_name(), "seconds": given.seconds}
     told |= {"model": given.model.name if given.model else "random weights"}
-    told |= {"bundle": load_bundle(given.model).bundle_hash if given.model else None}
+    told |= {"bundle": bundle_hash(str(given.model)) if given.model else None}
     told |= {"sides_px": list(SIDES.values()), "scale": SCALE, "ours": ours, "stock": stock}
     told |= {"encode_s": _encode_seconds(), "goals": goals(ours, stock)}
     write_json(RESULTS / "serving.json", told)

@@ -23,7 +23,7 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
-from benchmarks.machine import machine_name
+from benchmarks.machine import bundle_hash, machine_name
 from benchmarks.tiling_peers import diffusers_style, hard_tiles, upscaler_of
 from tudsr.evaluate.seams import seam_steps
 from tudsr.images.atomic import write_json, write_text
@@ -175,6 +175,9 @@ def main() -> None:
     label = given.arch or kind
     found: dict[str, object] = {"machine": machine_name(), "model": label}
     text = [f"{label}, {machine_name()}."]
+    if kind == "model":
+        found["bundle"] = bundle_hash(given.model or None)
+        text = [f"bundle {str(found['bundle'])[:12]}, {machine_name()}."]
     if (given.seams or both) and kind != "idle":
         found["seams"] = rows = seams(kind, where, _pictures(given.side, given.count))
         goal = f"Goal S1: {SEAM_GOAL} and {SHIFT_GOAL_DB:g} dB."
