@@ -124,9 +124,28 @@ def test_transparency_depth_and_profile_survive(pixels):
     assert result.alpha is not None
     assert result.alpha.shape == (72, 80)
     assert (result.depth, result.icc) == (16, b"profile")
-    opaque = Upscaler(Same(), SETTINGS).upscale(pixels, 2)
     # What lies under transparent pixels does not darken the visible edge.
-    np.testing.assert_allclose(result.pixels[:, 44:], opaque[:, 44:], atol=1e-5)
+    known = np.where(alpha[..., None] > 0, pixels, pixels[:, 20:21])
+    opaque = Upscaler(Same(), SETTINGS).upscale(known, 2)
+    np.testing.assert_allclose(result.pixels[:, 40:], opaque[:, 40:], atol=1e-5)
+
+
+@pytest.mark.parametrize("faint", [1, 12])
+def test_hardly_visible_black_beside_white_gives_no_fringe(faint):
+    """A soft edge as programs store it: white, black at an alpha of 1 or 12 of 255, nothing."""
+    pixels, alpha = np.zeros((16, 40, 3), np.float32), np.zeros((16, 40), np.float32)
+    pixels[:, 20:], alpha[:, 20:], alpha[:, 19] = 1, 1, faint / 255
+    result = Upscaler(Same(), SETTINGS).upscale_picture(Picture(pixels, alpha), 2)
+    assert result.alpha is not None
+    over_white = result.pixels * result.alpha[..., None] + 1 - result.alpha[..., None]
+    assert over_white.min() >= 1 - 2 * faint / 255
+
+
+def test_a_faint_shadow_beside_white_stays_dark():
+    pixels, alpha = np.zeros((16, 60, 3), np.float32), np.full((16, 60), 0.05, np.float32)
+    pixels[:, 40:], alpha[:, 40:] = 1, 1
+    result = Upscaler(Same(), SETTINGS).upscale_picture(Picture(pixels, alpha), 2)
+    assert result.pixels[:, :60].max() < 0.01, "ten pixels from the white and more"
 
 
 class Tints(Same):
