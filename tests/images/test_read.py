@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
+from tests.images.profiles import profile
 from tudsr.errors import ImageError
 from tudsr.images.formats import sample_bits
 from tudsr.images.read import read_header, read_image
@@ -36,25 +37,6 @@ def code_of(source, **options) -> str:
 
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-def profile(kind: bytes, space: bytes, pcs: bytes, tags: dict[bytes, bytes]) -> bytes:
-    """A minimal ICC v2 profile (ICC.1:2001, 6.1): header, tag table, tags, D50 white."""
-    white = struct.pack(">iii", 63190, 65536, 54061)
-    text = b"desc" + bytes(4) + struct.pack(">I", 2) + b"t\0" + bytes(4 + 4 + 2 + 1 + 67)
-    tags = {b"desc": text, b"wtpt": b"XYZ " + bytes(4) + white, **tags}
-    table, body, start = b"", b"", 128 + 4 + 12 * len(tags)
-    for name, data in tags.items():
-        table += name + struct.pack(">II", start + len(body), len(data))
-        body += data + bytes(-len(data) % 4)
-    head = struct.pack(">I4xI4s4s4s", start + len(body), 0x02100000, kind, space, pcs)
-    head = (head + bytes(12) + b"acsp" + bytes(28) + white).ljust(128, b"\0")
-    return head + struct.pack(">I", len(tags)) + table + body
-
-
-def grey_profile(gamma: float) -> bytes:
-    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256))
-    return profile(b"mntr", b"GRAY", b"XYZ ", {b"kTRC": curve})
 
 
 @pytest.mark.parametrize("fmt", ["PNG", "TIFF", "BMP"])
@@ -165,17 +147,6 @@ def test_profile_and_camera_tags_are_kept():
     assert picture.icc == SRGB
     assert kept.get_ifd(0x8769)[0x9003] == "2020:01:01 00:00:00"
     assert kept.get_ifd(0x8825)[2] == (1.0, 2.0, 3.0)
-
-
-@pytest.mark.parametrize("depth", [8, 16])
-def test_a_grey_profile_becomes_srgb(depth):
-    """Linear grey 0.25 is sRGB 0.5371 (IEC 61966-2-1: 1.055 x^(1/2.4) - 0.055)."""
-    top = 2**depth - 1
-    grey = np.full((16, 16), round(0.25 * top), np.uint8 if depth == 8 else np.uint16)
-    data = stored(Image.fromarray(grey), "PNG", icc_profile=grey_profile(1.0))
-    picture = read_image(data)
-    assert picture.icc is None
-    assert picture.pixels.mean() == pytest.approx(0.5371, abs=0.004)
 
 
 @pytest.mark.parametrize("fmt", ["AVIF", "HEIF"])

@@ -22,7 +22,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from tudsr.errors import ImageError
 from tudsr.images.canvas import bands
-from tudsr.images.metadata import cmyk_to_srgb, grey_curve, profile_space
+from tudsr.images.grey import grey_curve
+from tudsr.images.metadata import cmyk_to_srgb, profile_space
 
 BITS_PER_SAMPLE, PHOTOMETRIC, EXTRA_SAMPLES = 258, 262, 338
 _COMPRESSION, _SAMPLES, _STRIP_ROWS = 259, 277, 278

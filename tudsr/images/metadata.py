@@ -1,4 +1,4 @@
-"""EXIF, XMP and resolution, and colour profiles that three RGB channels cannot carry."""
+"""EXIF, XMP and resolution, and what colour profiles say."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def cmyk_to_srgb(icc: bytes | None, name: str) -> Callable[[NDArray[Any]], NDArr
     if not icc:
         raise ImageError("cmyk", f"{name} is CMYK without a colour profile: {remedy}")
     try:
-        transform = _to_srgb(icc, "CMYK")
+        transform = to_srgb(icc, "CMYK")
     except (ImageCms.PyCMSError, OSError) as error:
         raise ImageError(
             "cmyk", f"{name}: its CMYK profile is not usable ({error}): {remedy}"
@@ -131,28 +131,12 @@ def cmyk_to_srgb(icc: bytes | None, name: str) -> Callable[[NDArray[Any]], NDArr
     return convert
 
 
-def grey_curve(icc: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """R, G and B in sRGB of every grey, (levels, 3), for samples with a grey profile.
+def to_srgb(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform:
+    """From samples of Pillow's mode, with a profile, to sRGB in 8 bits.
 
-    An RGB file cannot carry a grey profile, and dropping it would change the brightness. A profile
-    that cannot be used is treated as absent, as viewers do.
-
-    Args:
-        icc: a profile of colour space GRAY.
-        dtype: of the samples, uint8 or uint16.
+    Raises:
+        ImageCms.PyCMSError, OSError: a profile that cannot be used.
     """
-    top = np.iinfo(dtype).max
-    levels, ramp = np.linspace(0, 1, top + 1), np.arange(256, dtype=np.uint8)[None]
-    try:
-        toned = _to_srgb(icc, "L").apply(Image.fromarray(ramp))
-    except (ImageCms.PyCMSError, OSError):
-        return np.repeat(np.arange(top + 1, dtype=dtype)[:, None], 3, 1)
-    curves = (np.asarray(toned, np.float64)[0] / 255).T
-    columns = [np.interp(levels, np.linspace(0, 1, 256), curve) for curve in curves]
-    return np.rint(np.stack(columns, 1) * top).astype(dtype)
-
-
-def _to_srgb(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform:
     srgb = ImageCms.createProfile("sRGB")
     own = ImageCms.ImageCmsProfile(io.BytesIO(icc))
     return ImageCms.buildTransform(own, srgb, mode, "RGB")
