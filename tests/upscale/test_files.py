@@ -3,47 +3,21 @@
 import json
 import shutil
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.conftest import random_bundle, scene
+from tests.upscale.idle import SETTINGS, Chosen, Same, run
 from tudsr.errors import ImageError, SettingsError
 from tudsr.images import canvas
 from tudsr.images.read import read_image
-from tudsr.profile import UpscaleSettings
 from tudsr.upscale.chosen import ChosenModel
 from tudsr.upscale.files import FolderRun, Job, upscale_one
 from tudsr.upscale.manifest import NAME, Manifest
 from tudsr.upscale.target import Target
 from tudsr.upscale.upscaler import Upscaler
-
-SETTINGS = UpscaleSettings(tile_px=64, overlap_px=16)
-
-
-class Same:
-    size_multiple = 16
-    side_by_side = 1
-
-    def restore(self, image, stage, full_precision=False):
-        return image
-
-
-class Chosen(ChosenModel):
-    """A model that changes nothing, so that what happens to files is what is tested."""
-
-    def upscaler(self):
-        return Upscaler(Same(), SETTINGS)
-
-    def signature(self):
-        return f"idle {self.target}"
-
-
-def run(source: Path, target: Path, scale=2.0):
-    folder_run = FolderRun(source, target, Chosen(None, Target(scale=scale)))
-    return [folder_run.make(job) for job in folder_run.jobs]
 
 
 def test_a_folder_keeps_its_shape_and_a_second_run_skips_what_is_done(folder, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tudsr.errors import ImageError, SettingsError
+from tudsr.errors import ImageError, ModelError, SettingsError
 from tudsr.images.atomic import remove_leftovers
 from tudsr.images.read import open_image
 from tudsr.images.write import check_fits, format_of, is_see_through, write_rows
@@ -96,19 +96,39 @@ def upscale_one(
 
 
 def attempt(
-    job: Job, chosen: ChosenModel, progress: Progress | None = None, note: Note | None = None
+    job: Job,
+    chosen: ChosenModel,
+    progress: Progress | None = None,
+    note: Note | None = None,
+    outdated: str | None = None,
 ) -> Outcome:
     """As `upscale_one`, but what is there of the same model is skipped, and a failure is told.
 
     A file at the target's place that was not made so is left alone: the job fails.
+
+    Args:
+        job: the picture.
+        chosen: the model.
+        progress: see `Upscaler`.
+        note: see `Upscaler`.
+        outdated: signature of a result of an older source, which is made anew.
+
+    Raises:
+        ModelError, SettingsError, OSError, MemoryError: the model cannot be opened.
     """
     try:
         if not job.target.exists():
             return upscale_one(job, chosen, progress, note)
-        if _made_by(job.target) == chosen.signature():
+        made_by, wanted = _made_by(job.target), chosen.signature()
+        if outdated is not None and made_by in (outdated, wanted):
+            return upscale_one(job, chosen, progress, note)
+        if made_by == wanted:
             return Outcome(job, skipped=True)
     except (ImageError, SettingsError) as error:
         return Outcome(job, error=str(error))
+    except (ModelError, MemoryError, OSError) as error:
+        chosen.upscaler()  # where it cannot be opened, no picture can be made: that ends the run
+        return Outcome(job, error=_sentence(error, job))
     other = "another model, another program or other settings made it"
     return Outcome(job, error=f"{job.target} exists and {other}: remove it first")
 
@@ -117,7 +137,7 @@ class FolderRun:
     """A folder's pictures with their manifest: interrupted and run again, it goes on.
 
     What a killed process left half written is removed. A source that has changed since its result
-    was made is made anew.
+    was made is made anew; until that is done, the old result stays.
 
     Raises:
         ImageError, SettingsError: as `plan_jobs`.
@@ -126,6 +146,7 @@ class FolderRun:
     def __init__(self, source: Path, target: Path, chosen: ChosenModel) -> None:
         self.source, self.target, self.chosen = source, target, chosen
         self.jobs = plan_jobs(source, target)
+        self.first = {job.target: job for job in reversed(self.jobs)}
         self.manifest = Manifest(target)
         self.clean_up()
 
@@ -143,16 +164,26 @@ class FolderRun:
         except OSError as error:  # it went, or its disk did, since the folder was looked through
             return Outcome(job, error=f"{job.source}: {error.strerror}")
         known = self.manifest.entries.get(name)
-        if known is not None and known.error is None and known.stamp != now:
-            job.target.unlink(missing_ok=True)
-        outcome = attempt(job, self.chosen, progress, note)
+        if (first := self.first[job.target]) is not job:
+            both = f"{first.source.name} and {job.source.name} both give {job.target.name}"
+            outcome = Outcome(job, error=f"{both}: rename one of them")
+        else:
+            outdated = known.signature if known is not None and known.stamp != now else None
+            outcome = attempt(job, self.chosen, progress, note, outdated or None)
         # A result without a line is one whose run was killed just then.
         if not outcome.skipped or known is None or known.error is not None:
-            made_as = job.target.relative_to(self.target).as_posix()
-            signature = "" if outcome.error else self.chosen.signature()
-            seconds = round(outcome.seconds, 3)
-            self.manifest.add(Entry(name, made_as, now, signature, seconds, outcome.error))
+            self._note(name, outcome, now, known)
         return outcome
+
+    def _note(self, name: str, outcome: Outcome, now: tuple[int, int], known: Entry | None) -> None:
+        """A failure leaves the result that was there, so the line still says what that is of."""
+        made_as = outcome.job.target.relative_to(self.target).as_posix()
+        if outcome.error is None:
+            made_of, signature = now, self.chosen.signature()
+        else:
+            made_of, signature = (known.stamp, known.signature) if known is not None else (now, "")
+        seconds = round(outcome.seconds, 3)
+        self.manifest.add(Entry(name, made_as, made_of, signature, seconds, outcome.error))
 
 
 def _folder_jobs(source: Path, target: Path) -> list[Job]:
@@ -187,3 +218,11 @@ def _made_by(path: Path) -> str | None:
             return image.getexif().get(_SOFTWARE)
     except (OSError, SyntaxError, ValueError):
         return None
+
+
+def _sentence(error: Exception, job: Job) -> str:
+    if isinstance(error, MemoryError):
+        return "the memory ran out: give a lower --memory, so that tiles shrink, or a smaller size"
+    if isinstance(error, OSError):
+        return f"{error.filename or job.source}: {error.strerror or error}"
+    return str(error)

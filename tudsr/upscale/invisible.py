@@ -15,8 +15,8 @@ from tudsr.images.picture import Windows
 # So far around a block a visible pixel is looked for. What is farther from any is so far outside
 # the visible picture that its colour has next to no say.
 REACH_PX = 64
-# Less of a pixel than this is hardly seen, and its colour is often no more than rounding. It is drawn
-# towards what lies this close: the nearest firm pixel's colour, however far, would bleach a shadow.
+# Less of a pixel than this is hardly seen, and its colour is often no more than rounding. It is
+# drawn towards what lies close by: the nearest firm pixel, however far, would bleach a shadow.
 FAINT = 0.1
 AROUND_SIGMA_PX = 2.0
 

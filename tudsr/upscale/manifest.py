@@ -17,8 +17,9 @@ class Entry:
     Attributes:
         source: path inside the input folder.
         target: path inside the output folder.
-        stamp: the source's bytes and time of change, ns.
-        signature: program, model and settings of the result.
+        stamp: the source's bytes and time of change, ns, when the result was made; of a failure,
+            when the one before was, if there is one.
+        signature: program, model and settings of that result; empty where there is none.
         seconds: it took.
         error: why it failed, None where it did not.
     """
