@@ -108,6 +108,27 @@ def test_orientation_is_applied_once(fmt, orientation):
     assert kept[0x010F] == "Maker"
 
 
+@pytest.mark.parametrize("fmt", ["AVIF", "HEIF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_turn_of_phone_formats_is_applied_once(fmt, orientation):
+    """They have boxes for it, irot and imir; in HEIF the tag stays beside them."""
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    quarters = np.array([[[200, 0, 0], [255] * 3], [[0] * 3, [0, 0, 200]]], np.uint8)
+    stored_pixels = quarters.repeat(16, 0).repeat(32, 1)
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = orientation, "Maker"
+    data = stored(Image.fromarray(stored_pixels), fmt, exif=exif.tobytes(), quality=100)
+    png = stored(Image.fromarray(stored_pixels), "PNG", exif=exif)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(png))))
+    assert (b"irot" in data or b"imir" in data) == (orientation > 1)
+    picture = read_image(data)
+    assert picture.size == read_header(data).size == upright.shape[:2]
+    assert np.abs(picture.pixels * 255 - upright).mean() < 4
+    kept = Image.Exif()
+    kept.load(picture.exif)
+    assert (kept.get(0x0112, 1), kept[0x010F]) == (1, "Maker")
+
+
 @pytest.mark.parametrize("fmt", ["PNG", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_of_16_bit_pictures_is_applied_once(fmt, orientation):
