@@ -62,9 +62,19 @@ def test_profile_and_metadata_survive_every_format(fmt, depth):
         assert (exif[0x0131], exif[271]) == ("tudsr, x8", "Maker")
         assert exif.get_ifd(0x8769)[36867] == "2020:01:01 00:00:00"
         assert exif.get_ifd(0x8825)[1] == "N"
-        if fmt in ("PNG", "TIFF", "JPEG"):  # the others have no place for it
+        if fmt in ("PNG", "TIFF", "JPEG"):
             assert image.info["dpi"] == pytest.approx((300, 150), abs=0.02)
+        else:  # their one place for it
+            assert (exif[282], exif[283], exif[296]) == (300, 150, 2)
     assert read_image(data).xmp == XMP
+
+
+@pytest.mark.parametrize("fmt", ["WEBP", "AVIF"])
+def test_a_resolution_alone_makes_a_block_and_none_makes_none(fmt):
+    for dpi, tags in (((300.0, 150.0), {282: 300, 283: 150, 296: 2}), (None, {})):
+        data = encode_image(replace(random_picture().stripped(), dpi=dpi), fmt)
+        with Image.open(io.BytesIO(data)) as image:
+            assert dict(image.getexif()) == tags
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,15 @@ def kept_dpi(image: Image.Image) -> tuple[float, float] | None:
     return (across, down) if 1 <= across <= _MAX_DPI and 1 <= down <= _MAX_DPI else None
 
 
+def exif_with_dpi(exif: bytes | None, dpi: tuple[float, float]) -> bytes:
+    """An EXIF block that says the resolution, for formats with no other place for it."""
+    block = Image.Exif()
+    if exif is not None:
+        block.load(exif)
+    block[282], block[283], block[296] = *dpi, 2  # dots an inch
+    return block.tobytes()
+
+
 def profile_space(icc: bytes | None) -> bytes:
     """The data colour space of a profile: ``RGB ``, ``GRAY``, ``CMYK`` (ICC.1:2010, 7.2.6)."""
     return (icc or b"")[16:20]

@@ -18,6 +18,7 @@ from tudsr.errors import ImageError
 from tudsr.images.atomic import writing
 from tudsr.images.canvas import bands
 from tudsr.images.formats import readable
+from tudsr.images.metadata import exif_with_dpi
 from tudsr.images.picture import Picture, Windows
 from tudsr.images.rows import write_png, write_tiff
 
@@ -225,7 +226,10 @@ def _pillow(
         "WEBP": {"quality": quality, "method": 2},
         "AVIF": {"quality": quality, "subsampling": "4:4:4", "speed": 8},
     }[fmt]
-    known = {"icc_profile": like.icc, "exif": like.exif, "xmp": like.xmp, "dpi": like.dpi}
+    exif = like.exif
+    if like.dpi is not None and fmt != "JPEG":
+        exif = exif_with_dpi(exif, like.dpi)
+    known = {"icc_profile": like.icc, "exif": exif, "xmp": like.xmp, "dpi": like.dpi}
     options |= {name: value for name, value in known.items() if value is not None}
     mode = {1: "L", 3: "RGB", 4: "RGBA"}[shape[2]]
     whole, top = Image.new(mode, (shape[1], shape[0])), 0
