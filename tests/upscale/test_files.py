@@ -4,6 +4,7 @@ import json
 import shutil
 import tracemalloc
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,6 +14,7 @@ from tests.upscale.idle import SETTINGS, Chosen, Same, run
 from tudsr.errors import ImageError, SettingsError
 from tudsr.images import canvas
 from tudsr.images.read import read_image
+from tudsr.images.resize import bicubic_resize
 from tudsr.upscale.chosen import ChosenModel
 from tudsr.upscale.files import FolderRun, Job, upscale_one
 from tudsr.upscale.manifest import NAME, Manifest
@@ -118,6 +120,21 @@ def test_what_belongs_to_a_picture_goes_with_it_or_is_stripped(tmp_path):
             assert made.mode == "RGBA"
             assert made.getexif()[0x0131] == "idle x2"
             assert (0x010F in made.getexif(), "dpi" in made.info) == (not strip, not strip)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bits_go_through_whole(tmp_path, suffix):
+    """A ramp of 2,000 levels, eight of an 8-bit picture, comes out as one."""
+    ramp = np.linspace(30_000, 32_000, 64 * 64).astype(np.uint16).reshape(64, 64)
+    colours = np.dstack([ramp, ramp + 1000, ramp + 2000])
+    job = Job(tmp_path / f"in{suffix}", tmp_path / f"out{suffix}")
+    assert cv2.imwrite(str(job.source), colours)
+    upscale_one(job, Chosen(None, Target(scale=2)))
+    made = cv2.imread(str(job.target), cv2.IMREAD_UNCHANGED)
+    assert (made.dtype, made.shape) == (np.uint16, (128, 128, 3))
+    assert [len(np.unique(made[:, :, c])) > 1500 for c in range(3)] == [True] * 3
+    wanted = bicubic_resize(colours.astype(np.float32), 128, 128)
+    assert np.abs(made - wanted).max() < 8
 
 
 class Tints(Same):
