@@ -11,6 +11,7 @@ let picture = null;   // the chosen file
 let sides = null;     // its [width, height], null where the browser cannot read it
 let current = null;   // the running attempt: {stopped, tell, job, over, abort}
 let withJobs = true;  // whether the service takes jobs; else the answer is waited for on the line
+let heard = "";       // what screen readers were last told, its number in tens
 const urls = {};      // object URLs by the element that shows them
 
 // --- one picture's way ----------------------------------------------------------------------
@@ -115,6 +116,7 @@ function begin(first) {
   show("result", false);
   show("work", true);
   at("bar").removeAttribute("value");
+  say("");
   say(first);
   ready();
 }
@@ -125,7 +127,14 @@ function progress(job) {
   say(`Enlarging, ${Math.round(job.progress * 100)} % done…`);
 }
 
-function say(text) { at("state").textContent = text; }
+function say(text) {
+  at("state").textContent = text;
+  // Screen readers hear of every 10 % or 10 s alone.
+  const roughly = text.replace(/\d+(?= (?:%|s…))/, n => Math.floor(n / 10));
+  if (roughly === heard) return;
+  heard = roughly;
+  at("aloud").textContent = text;
+}
 
 function complain(text) {
   at("error").textContent = text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
@@ -148,6 +157,7 @@ function present(blob, job, asked, file) {
   at("took").textContent = `${(blob.size / 1e6).toFixed(blob.size < 1e6 ? 2 : 1)} MB, made in ${seconds.toFixed(1)} s by ${job.model}`;
   if (job.remade_tiles) at("took").textContent += `, ${job.remade_tiles} of its tiles again in full precision`;
   show("result", true);
+  say(`Done: ${at("made").textContent}.`);
   zoom(false);
   at("view").classList.toggle("small", job.width / devicePixelRatio < at("view").clientWidth);
   slide(50);

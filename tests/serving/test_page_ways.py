@@ -1,4 +1,4 @@
-"""The page by keyboard, by finger and on a narrow screen."""
+"""The page by keyboard, by finger, by ear and on a narrow screen."""
 
 import pytest
 from PIL import Image
@@ -56,6 +56,38 @@ def test_the_keyboard_alone_does_it_all(page, tmp_path):
     wait(page, lambda: page.switch_to.active_element.get_attribute("id") == "slide")
     page.switch_to.active_element.send_keys(Keys.HOME)
     assert "100%" in at(page, "before").value_of_css_property("clip-path")
+
+
+def test_a_screen_reader_hears_of_every_ten_percent_alone(page, tmp_path):
+    page.refresh()
+    picture = tmp_path / "ear.png"
+    Image.fromarray(scene(13, 16)).save(picture)
+    give(page, picture)
+    wait(page, lambda: at(page, "go").is_enabled())
+    page.execute_script("""
+    const there = window.fetch, done = [1, 2, 3, 4, 11, 12];  // percent, before the service's word
+    window.fetch = (path, how) => /jobs\\/\\w+$/.test(path) && !how?.method && done.length
+        ? Promise.resolve(Response.json({state: "running", progress: done.shift() / 100}))
+        : there(path, how);
+    window.heard = {state: [], aloud: []};
+    for (const name in heard) new MutationObserver(() => {
+        const text = document.getElementById(name).textContent;
+        if (text) heard[name].push(text);
+    }).observe(document.getElementById(name), {childList: true});
+    """)
+    at(page, "go").click()
+    wait(page, lambda: "%" in at(page, "state").text)
+    assert at(page, "bar").accessible_name == "how much of the picture is done"
+    wait(page, lambda: at(page, "made").text == "64 × 64 pixels")
+    heard = page.execute_script("return window.heard")
+    assert len([text for text in heard["state"] if "%" in text]) >= 6
+    assert [text for text in heard["aloud"] if "%" in text][:2] == [
+        "Enlarging, 1 % done…",
+        "Enlarging, 11 % done…",
+    ]
+    assert heard["aloud"][-1] == "Done: 64\u00a0×\u00a064 pixels."
+    live = page.find_elements(By.CSS_SELECTOR, "[aria-live], [role='status']")
+    assert [each.get_attribute("id") for each in live] == ["aloud"]
 
 
 @pytest.fixture
