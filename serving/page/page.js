@@ -123,6 +123,10 @@ function begin(first) {
 
 function progress(job) {
   if (job.state === "queued") return say("Waiting for its turn…");
+  if (job.progress >= 1) {  // all tiles are made; how long the rest takes is not known
+    at("bar").removeAttribute("value");
+    return say("Finishing…");
+  }
   at("bar").value = job.progress;
   say(`Enlarging, ${Math.round(job.progress * 100)} % done…`);
 }

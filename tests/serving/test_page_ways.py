@@ -65,7 +65,7 @@ def test_a_screen_reader_hears_of_every_ten_percent_alone(page, tmp_path):
     give(page, picture)
     wait(page, lambda: at(page, "go").is_enabled())
     page.execute_script("""
-    const there = window.fetch, done = [1, 2, 3, 4, 11, 12];  // percent, before the service's word
+    const there = window.fetch, done = [1, 2, 3, 4, 11, 12, 100];  // percent, at first
     window.fetch = (path, how) => /jobs\\/\\w+$/.test(path) && !how?.method && done.length
         ? Promise.resolve(Response.json({state: "running", progress: done.shift() / 100}))
         : there(path, how);
@@ -85,6 +85,7 @@ def test_a_screen_reader_hears_of_every_ten_percent_alone(page, tmp_path):
         "Enlarging, 1 % done…",
         "Enlarging, 11 % done…",
     ]
+    assert "Finishing…" in heard["aloud"], "the tiles are made, the result is not"
     assert heard["aloud"][-1] == "Done: 64\u00a0×\u00a064 pixels."
     live = page.find_elements(By.CSS_SELECTOR, "[aria-live], [role='status']")
     assert [each.get_attribute("id") for each in live] == ["aloud"]

@@ -216,6 +216,27 @@ def test_bars_count_the_work_that_is_left(folder, tmp_path):
     shutil.rmtree(tmp_path / "out")
 
 
+def test_bars_name_what_follows_the_tiles(folder, tmp_path):
+    from rich.progress import Progress
+
+    from tudsr.upscale.bars import Bars
+
+    folder_run = FolderRun(folder, tmp_path / "out", Chosen(None, Target(scale=4)))
+    job, *_ = folder_run.jobs
+    shown, seen = Bars(Progress(disable=True), folder_run.jobs, Target(scale=4)), set()
+
+    def tile(done, total):
+        shown.tile(done, total)
+        picture, folders = [t for t in shown.bar.tasks if t.visible]
+        assert folders.completed < shown.weights[job.source]
+        seen.add((picture.description, picture.total is None, done == total))
+
+    shown.begin(job)
+    shown.end(folder_run.make(job, tile))
+    assert seen == {("a.png", False, False), ("finishing a.png", True, True)}
+    assert shown.bar.tasks[-1].completed == shown.weights[job.source]
+
+
 def test_memory_does_not_grow_with_the_height_of_the_result(tmp_path):
     """What Python and NumPy hold at most; a float32 canvas of the larger result takes 13 MB."""
     peaks = []

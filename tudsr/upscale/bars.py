@@ -14,10 +14,15 @@ if TYPE_CHECKING:
     from tudsr.upscale.target import Target
 
 _PERIOD_S = 600.0
+# Of a picture's time, what follows its tiles: 14 to 19 % at x8 to x2 with the shipped model, 512².
+_FINISHING = 0.15
 
 
 class Bars:
     """One bar over the tiles of the picture at hand; with several pictures one over the folder.
+
+    What follows the tiles, correction and encoding, takes longer or shorter beside them from model
+    to model: a bar of its own names it, without a percentage.
 
     The folder's is counted in pixels of the results, which is what takes the time, and starts with
     the first tile, so that neither skipped pictures nor loading the model bend the estimate.
@@ -30,19 +35,24 @@ class Bars:
         self.done = 0.0
         self.folder: TaskID | None = None
         self.tiles = bar.add_task("tiles", total=None)
+        self.rest = bar.add_task("finishing", total=None, visible=False)
         self.current = 0.0
 
     def tile(self, done: int, total: int) -> None:
-        """A tile of the picture at hand is made."""
-        self.bar.update(self.tiles, completed=done, total=total)
+        """A tile of the picture at hand is made, or a part of what follows the last."""
+        self.bar.update(self.tiles, completed=done, total=total, visible=done < total)
+        self.bar.update(self.rest, visible=done >= total)
         if self.weights:
             if self.folder is None:
                 self.folder = self.bar.add_task("folder", total=self.left)
-            self.bar.update(self.folder, completed=self.done + self.current * done / total)
+            share = (1 - _FINISHING) * done / total
+            self.bar.update(self.folder, completed=self.done + self.current * share)
 
     def begin(self, job: Job) -> None:
         """A picture's turn has come."""
-        self.bar.reset(self.tiles, total=None, description=job.source.name[:30])
+        name = job.source.name[:30]
+        self.bar.reset(self.tiles, total=None, description=name, visible=True)
+        self.bar.reset(self.rest, total=None, description=f"finishing {name}", visible=False)
         self.current = self.weights.get(job.source, 0.0)
 
     def end(self, outcome: Outcome) -> None:
