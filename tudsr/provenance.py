@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tudsr.profile import PROJECT_ROOT, Profile, dump_profile
 
-_SOURCES = {".py", ".html", ".json", ".npz", ".md"}
+_SOURCES = {".py", ".html", ".css", ".js", ".json", ".npz", ".md"}
 
 
 class Provenance(BaseModel):

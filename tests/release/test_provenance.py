@@ -43,6 +43,20 @@ def test_names_contents_and_packages_count(tree):
     assert len(set(prints)) == len(prints)
 
 
+def test_every_file_of_the_service_and_the_library_counts(tmp_path):
+    """An edited page must reach the Bento, whose version names the code."""
+    ignored = shutil.ignore_patterns("__pycache__", "*.txt", ".*")  # a licence decides nothing
+    for package in ("tudsr", "serving"):
+        shutil.copytree(PROJECT_ROOT / package, tmp_path / package, ignore=ignored)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    one_of_each = {path.suffix: path for path in files}
+    assert {".css", ".js"} <= one_of_each.keys()
+    for path in one_of_each.values():
+        before = print_of(tmp_path, "tudsr", "serving")
+        path.write_bytes(path.read_bytes() + b"\n")
+        assert print_of(tmp_path, "tudsr", "serving") != before, path.name
+
+
 def test_caches_times_and_places_do_not(tree, tmp_path_factory):
     before = print_of(tree)
     (tree / "pkg" / "__pycache__").mkdir()
