@@ -98,7 +98,8 @@ def load_pools(path: Path = POOLS_FILE) -> Pools:
         return Pools.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise SettingsError(
-            f"no pools at {path}: run from the project's folder, or set pools_file"
+            f"no pools at {path}: put the cluster's node pools there (docs/kubeflow.md), or name "
+            "their file with --pools"
         ) from None
     except yaml.YAMLError as error:
         raise SettingsError(f"{path} is not valid YAML: {error}") from None
