@@ -1,5 +1,6 @@
 # The training image: pipelines' steps, TrainJobs and `dvc pull`. From the project's folder:
-# see `tudsr images`. Everything it writes goes to /tmp and to TUDSR_OUTPUTS.
+# see `tudsr images`. Everything it writes goes to /tmp and to TUDSR_OUTPUTS, but for what a Kubeflow
+# step fetches or links where the project has it: data/ and models/*.
 ARG BASE
 FROM ${BASE}
 ARG BASE
@@ -24,7 +25,9 @@ COPY k8s k8s
 COPY .dvc/config .dvc/config
 COPY data.dvc dvc.yaml dvc.lock ./
 COPY models/*.dvc models/
-RUN groupadd --gid 1000 tudsr && useradd --uid 1000 --gid 1000 --no-create-home tudsr
+# WORKDIR and COPY leave folders to root, also after USER.
+RUN groupadd --gid 1000 tudsr && useradd --uid 1000 --gid 1000 --no-create-home tudsr && \
+    mkdir /var/tudsr && chown tudsr:tudsr /app /app/models /var/tudsr
 ENV HOME=/tmp TUDSR_OUTPUTS=/var/tudsr MPLCONFIGDIR=/tmp/matplotlib PYTHONDONTWRITEBYTECODE=1 \
     ZENML_ANALYTICS_OPT_IN=false MLFLOW_DISABLE_TELEMETRY=true GX_ANALYTICS_ENABLED=false
 USER 1000:1000

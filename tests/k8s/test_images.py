@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from deploy.commands import images
 from deploy.images import IMAGES, K8S, record, recorded
+from pipelines.kubeflow.inputs import tracked
 from tudsr.errors import SettingsError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,6 +111,18 @@ def test_an_image_copies_files_that_there_are_and_is_not_root(name):
     assert "USER 1000:1000" in lines
     text = "\n".join(lines)
     assert "-c constraints.txt" in text or "-c /tmp/constraints.txt" in text
+
+
+def test_a_step_may_put_what_it_fetches_where_the_image_has_the_code():
+    """In the pod, `fetch_inputs` makes `data` and `models/*` as user 1000."""
+    text = (K8S / "images" / "train.Dockerfile").read_text().replace("\\\n", "")
+    lines = text.splitlines()
+    (place,) = [i for i, line in enumerate(lines) if "chown tudsr:tudsr" in line]
+    owned = lines[place].partition("chown tudsr:tudsr")[2].split()
+    assert {str((Path("/app") / out.path).parent) for out in tracked(ROOT)} <= set(owned)
+    assert text.split("TUDSR_OUTPUTS=")[1].split()[0] in owned, "a step without a claim writes there"
+    copied = [i for i, line in enumerate(lines) if line.startswith(("COPY", "WORKDIR"))]
+    assert max(copied) < place < lines.index("USER 1000:1000")
 
 
 def test_nothing_that_an_image_copies_is_kept_from_the_build():
