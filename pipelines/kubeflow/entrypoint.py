@@ -54,5 +54,6 @@ class PoolStep(StepEntrypointConfiguration):
             os.environ[ENV_ZENML_ACTIVE_STACK_ID] = str(snapshot.stack.id)
         folder = run_folder(run_id)
         if folder:
-            os.environ.setdefault("TUDSR_OUTPUTS", str(folder / "outputs"))
+            # Not as the image has it: that is the volume itself, which all runs share.
+            os.environ["TUDSR_OUTPUTS"] = str(folder / "outputs")
             os.environ.setdefault("BENTOML_HOME", f"{os.environ[VOLUME]}/bentoml")

@@ -161,11 +161,11 @@ def build(folder: Path, stores: Stores, warm: Warm, api: Cluster, address: str) 
     environment["AWS_ENDPOINT_URL"] = stores.s3
     environment |= {"ZENML_STORE_URL": stores.zenml, "ZENML_STORE_API_KEY": stores.api_key}
     environment |= {"MLFLOW_TRACKING_URI": stores.mlflow}
-    nodes = Executor(
-        image, quiet(), stores.secrets, stores.config_maps, folder / "nodes", warm.start
-    )
+    mount = folder / "mnt" / "tudsr"
+    sets = {**quiet(), "TUDSR_OUTPUTS": str(mount)}  # as k8s/images/train.Dockerfile does
+    nodes = Executor(image, sets, stores.secrets, stores.config_maps, folder / "nodes", warm.start)
     made = Laptop(laptop, environment, stores, api, nodes, warm)
-    _register(made, address, folder / "mnt" / "tudsr")
+    _register(made, address, mount)
     return made
 
 
