@@ -1,9 +1,13 @@
 """The gate's tiles: whatever the model's own are, there is a seam to judge."""
 
 import pytest
+from PIL import Image
 
-from tudsr.evaluate.judge import tiled
-from tudsr.profile import UpscaleSettings
+from tests.conftest import scene
+from tudsr.data.pairs import make_pairs
+from tudsr.data.photos import list_photographs
+from tudsr.evaluate.judge import examine, tiled
+from tudsr.profile import PairSettings, UpscaleSettings, load_profile
 from tudsr.upscale.tiles import plan_tiles
 
 
@@ -17,3 +21,17 @@ def test_a_crop_within_one_tile_is_judged_in_four(side, tile_px, overlap_px):
 def test_a_crop_larger_than_a_tile_is_enlarged_as_any_picture():
     how = UpscaleSettings(tile_px=512, overlap_px=64)
     assert tiled(how, 1024, 16) == how
+
+
+def test_the_tiles_follow_the_pairs_that_are_judged(bundle, tmp_path):
+    """The gate's step gets no section `pairs`: by its default of 512 px this crop has no seam."""
+    for split in ("train", "val", "test"):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        Image.fromarray(scene(1)).save(tmp_path / "data" / split / "a.png")
+    photos, settings = list_photographs(tmp_path / "data"), PairSettings(hr_crop_px=96, scales=(4,))
+    make_pairs(photos, settings, 0, tmp_path / "pairs")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"extends: smoke\ndata: {{root: {tmp_path}/data}}\nupscale: {{tile_px: 544}}")
+    given = load_profile(mine).only("runtime", "data", "base", "upscale", "gate", "registry")
+    adapters = {n: bundle / f"adapter{n}.safetensors" for n in (1, 2)}
+    assert "seam_ratio" in examine(given, adapters, tmp_path / "pairs").tables["model"].metrics

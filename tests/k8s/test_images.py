@@ -120,7 +120,9 @@ def test_a_step_may_put_what_it_fetches_where_the_image_has_the_code():
     (place,) = [i for i, line in enumerate(lines) if "chown tudsr:tudsr" in line]
     owned = lines[place].partition("chown tudsr:tudsr")[2].split()
     assert {str((Path("/app") / out.path).parent) for out in tracked(ROOT)} <= set(owned)
-    assert text.split("TUDSR_OUTPUTS=")[1].split()[0] in owned, "a step without a claim writes there"
+    assert text.split("TUDSR_OUTPUTS=")[1].split()[0] in owned, (
+        "a step without a claim writes there"
+    )
     copied = [i for i, line in enumerate(lines) if line.startswith(("COPY", "WORKDIR"))]
     assert max(copied) < place < lines.index("USER 1000:1000")
 

@@ -63,7 +63,7 @@ def examine(
     perceptual = Perceptual(gate.metric_trunk, gate.metric_trunk_path, gate.dists)
     pairs = _test_pairs(pairs_folder, Path(profile.data.root))
     runtime = training_runtime(profile.base, adapters, profile.runtime, profile.upscale)
-    side = profile.pairs.hr_crop_px
+    side = max(pair.hr.shape[0] for pair in pairs)  # the pairs say it, whatever profile made them
     model = seam_method(runtime, tiled(profile.upscale, side, runtime.size_multiple))
     methods = {"model": model, "bicubic": Method(bicubic)}
     hashes = {"bicubic": "bicubic"}
