@@ -30,13 +30,13 @@ def gate_metrics(
     from tudsr.evaluate.judge import examine
     from tudsr.evaluate.record import write_evaluation
     from tudsr.places import outputs_dir
-    from tudsr.release.locate import locate_model
+    from tudsr.release.locate import locate
     from tudsr.tracking import log_evaluation
 
-    name = profile.registry.model_name
-    champion = (
-        (champion_version, locate_model(champion_version, name)) if champion_version else None
-    )
+    champion = None
+    if champion_version:
+        found = locate(champion_version, profile.registry.model_name)
+        champion = (found.version or champion_version, found.path)
     adapters = {1: stage1 / "adapter.safetensors", 2: stage2 / "adapter.safetensors"}
     examination = examine(profile, adapters, pairs, champion)
     facts = {

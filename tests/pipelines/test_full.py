@@ -82,6 +82,10 @@ def test_the_run_leaves_a_report_a_bundle_and_training_figures(runs, project):
     assert "<svg" in report
     assert "data:image/webp;base64," in report
     assert "http://" not in report.replace("http://www.w3.org", "")
+    verdict = json.loads((out / "run" / "evaluation" / "verdict.json").read_text("utf-8"))
+    registered = runs["champion"]["registered"].items()
+    # Promotion compares numbers; the hash behind it is for the cache alone.
+    assert verdict["champion"] in [n for n, aliases in registered if "champion" in aliases]
     assert (out / "run" / "bundle" / "MODEL_CARD.md").is_file()
     for stage in ("adapter1", "adapter2"):
         assert (out / "train" / stage / "adapter.safetensors").is_file()

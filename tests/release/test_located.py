@@ -87,10 +87,27 @@ def test_a_new_model_is_held_against_the_champion_else_the_shipped_model(
     with pytest.raises(RegistryError, match=r"does not beat the model that comes with .*better on"):
         promote(name)
     promote(name, force_reason="mine")
-    assert locate.rival(name) == "1"
+    assert (locate.rival(name) or "").startswith("1-")
     make(2, champion=against, beats=True)
     with pytest.raises(RegistryError, match="compared with the model that comes with the project"):
         promote(name, "2")
+
+
+def test_an_opponent_is_a_certain_bundle_and_no_other_of_its_number(
+    parts, make, tmp_path, name, monkeypatch
+):
+    """Numbers begin anew in each registry: by the number alone, the gate came from the cache."""
+    made = make(1)
+    promote(name)
+    against = locate.rival(name)
+    assert against == f"1-{made.bundle_hash[:12]}"
+    assert locate.locate(against, name) == locate.Located(fetch(made), "1", "registry")
+    other = f"1-{'0' * 12}"
+    with pytest.raises(ModelError, match=f"{other} is another bundle here, {against[2:]}"):
+        locate.locate(other, name)
+    monkeypatch.setattr(locate, "SHIPPED", parts.bundle(tmp_path / "shipped"))
+    with pytest.raises(ModelError, match="is another bundle here"):
+        locate.locate(f"shipped-{'0' * 12}", name)
 
 
 def test_no_model_is_held_against_a_shipped_one_whose_base_was_replaced(

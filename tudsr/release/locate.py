@@ -9,6 +9,7 @@ registry's own record, each time, so a moved alias is seen at once: nothing here
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ from tudsr.tracking import tracking_uri
 MODEL_NAME = "tudsr"
 SHIPPED = PROJECT_ROOT / "models" / "small"
 _LOG = logging.getLogger("tudsr.release")
+# As `rival` names a bundle: which, and the first digits of its hash.
+_WITH_HASH = re.compile(rf"(\d+|{SHIPPED_MODEL})-([0-9a-f]{{12}})")
 
 
 @dataclass(frozen=True)
@@ -59,17 +62,20 @@ def locate(model: str | None = None, name: str = MODEL_NAME) -> Located:
     Args:
         model: a bundle's folder, a version number, an alias, ``shipped`` for the model that comes
             with the repository, or None for the champion and, where there is none, that model.
+            A number or ``shipped`` may have the bundle's hash behind it, as ``rival`` gives it.
         name: the registered model.
 
     Raises:
-        ModelError: no such folder, or nothing to fall back to.
+        ModelError: no such folder, nothing to fall back to, or a bundle of another hash.
         RegistryError: no such version or alias, or a registry that does not answer.
     """
     if model is not None and (Path(model) / MANIFEST).is_file():
         return Located(Path(model), None, "folder")
     if model is not None and _looks_like_path(model):
         raise ModelError(f"{model} is not a bundle: it has no {MANIFEST}")
-    if model is not None and model.startswith(SHIPPED_MODEL):
+    if model is not None and (both := _WITH_HASH.fullmatch(model)):
+        return _of_hash(locate(both[1], name), both[2], model)
+    if model == SHIPPED_MODEL:
         return _shipped()
     wanted = model or CHAMPION
     found = _cached(wanted, name) or _fetched(wanted, name)
@@ -84,11 +90,12 @@ def rival(name: str = MODEL_NAME, shipped_counts: bool = True) -> str | None:
     """What a new model is held against, in a form that ``locate`` takes; None where nothing is.
 
     The champion's version, else the model that comes with the repository, if it counts and its
-    base is there.
+    base is there; with the bundle's hash, since numbers begin anew in another registry.
     """
     current = champion(name)
     if current is not None:
-        return current.version
+        digits = current.bundle_hash[:12]  # a version that is none of ours has no hash
+        return f"{current.version}-{digits}" if digits else current.version
     if not shipped_counts or not (SHIPPED / MANIFEST).is_file():
         return None
     shipped = load_bundle(SHIPPED, verify=False)
@@ -98,6 +105,18 @@ def rival(name: str = MODEL_NAME, shipped_counts: bool = True) -> str | None:
         _LOG.warning("a new model is held against none: %s", error)
         return None
     return f"{SHIPPED_MODEL}-{shipped.bundle_hash[:12]}"
+
+
+def _of_hash(found: Located, digits: str, wanted: str) -> Located:
+    """``found``, if its bundle's hash begins with these digits."""
+    has = load_bundle(found.path, verify=False).bundle_hash[:12]
+    if has != digits:
+        raise ModelError(
+            f"{wanted} is another bundle here, {has}: where the run was started, registry or code "
+            "are others. Set MLFLOW_TRACKING_URI to the same in both places, build the image anew "
+            "on a cluster, and start a new run"
+        )
+    return found
 
 
 def _looks_like_path(model: str) -> bool:
