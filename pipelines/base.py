@@ -25,4 +25,4 @@ def tudsr_base(profile: str = "small") -> None:
     validation, _, _ = at(validate_data)(settings.data, there.data)
     stages = ("degradation", "stage1", "stage2", "upscale.interpolation")  # whose inputs it learns
     parts = settings.only("runtime", "data", "base", "pretrain", "registry", *stages)
-    at(pretrain_base)(parts, validation)
+    at(pretrain_base)(parts, validation, there.data, there.base, there.trunks["pretrain"])

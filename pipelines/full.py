@@ -22,27 +22,30 @@ tidy()
 def tudsr_full(profile: str = "tiny") -> None:
     """Train, judge, package and register with the settings of ``profile``.
 
-    What lies outside ZenML's sight (the photographs, the base, the champion) enters the steps as
+    What lies outside ZenML's sight (photographs, base, trunks, champion) enters the steps as
     version strings, so that a change in any of them is noticed and nothing else runs again.
     """
     settings = load_profile(profile)
     there, at = outside(settings), placed(settings)
 
     validation, _, _ = at(validate_data)(settings.data, there.data)
-    pairs, _ = at(synthesize_degradations)(settings.only("data", "pairs"), validation)
+    pairs, _ = at(synthesize_degradations)(settings.only("data", "pairs"), validation, there.data)
     common = ("runtime", "data", "degradation", "base", "registry", "upscale.interpolation")
-    stage1 = at(train_stage1)(settings.only(*common, "stage1"), validation, there.base)
-    stage2 = at(train_stage2)(settings.only(*common, "stage2"), validation, stage1, there.base)
+    versions = (there.data, there.base)
+    stage1 = at(train_stage1)(
+        settings.only(*common, "stage1"), validation, *versions, there.trunks["stage1"]
+    )
+    stage2 = at(train_stage2)(
+        settings.only(*common, "stage2"), validation, stage1, *versions, there.trunks["stage2"]
+    )
     verdict, evaluation, _ = at(gate_metrics)(
         settings.only("runtime", "data", "base", "upscale", "gate", "registry"),
         pairs,
         stage1,
         stage2,
-        there.data,
-        there.base,
+        *versions,
+        there.trunks["gate"],
         there.against,
     )
-    bundle, bento = at(package_bento)(
-        settings, verdict, evaluation, stage1, stage2, there.data, there.base
-    )
+    bundle, bento = at(package_bento)(settings, verdict, evaluation, stage1, stage2, *versions)
     at(register_model)(settings.registry, bundle, bento, verdict)

@@ -6,7 +6,7 @@ training anew that Ctrl-C has just stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from zenml.steps import BaseStep
 
 from tudsr.data.sets import set_version
 from tudsr.errors import SettingsError
-from tudsr.model.version import base_version
+from tudsr.model.version import base_version, trunks_version
 from tudsr.profile import Profile, StepPlace
 from tudsr.release.locate import rival
 
@@ -30,10 +30,18 @@ _drawn: ContextVar[bool] = ContextVar("drawn", default=False)
 
 @dataclass(frozen=True)
 class Outside:
-    """Versions of what lies outside ZenML's sight: photographs, base, and the gate's opponent."""
+    """Versions of what lies outside ZenML's sight.
+
+    Attributes:
+        data: the photographs'.
+        base: the base's; for pre-training that of the one it starts from, else empty.
+        trunks: those of the trunks with weights here, by the section whose networks they are.
+        against: the gate's opponent.
+    """
 
     data: str
     base: str
+    trunks: Mapping[str, str]
     against: str | None
 
 
@@ -55,11 +63,23 @@ def outside(profile: Profile, gate: bool = True) -> Outside:
         ModelError: no base here.
     """
     if _drawn.get():
-        return Outside("drawn", "drawn", None)
-    settings = profile.registry
+        return Outside("drawn", "drawn", dict.fromkeys(_trunk_paths(profile), "drawn"), None)
+    settings, base, start = profile.registry, profile.base, profile.pretrain.start
     against = rival(settings.model_name, profile.gate.versus_shipped) if gate else None
-    base = base_version(profile.base) if gate else ""
-    return Outside(set_version(profile.data), base, against)
+    if not gate:
+        base = start and base.model_copy(update={"source": start, "random_seed": None})
+    trunks = {name: trunks_version(*paths) for name, paths in _trunk_paths(profile).items()}
+    return Outside(set_version(profile.data), base_version(base) if base else "", trunks, against)
+
+
+def _trunk_paths(profile: Profile) -> dict[str, tuple[str | None, ...]]:
+    one, two = profile.stage1, profile.stage2
+    return {
+        "pretrain": (one.loss.trunk_path,),
+        "stage1": (one.loss.trunk_path, one.critic.trunk_path),
+        "stage2": (two.loss.trunk_path, two.critic.trunk_path),
+        "gate": (profile.gate.metric_trunk_path,),
+    }
 
 
 def placed(profile: Profile) -> Callable[[BaseStep], BaseStep]:

@@ -22,6 +22,7 @@ def gate_metrics(
     stage2: Path,
     data_version: str,
     base_version: str,
+    trunks: str,
     champion_version: str | None,
 ) -> tuple[
     Annotated[Verdict, "verdict"], Annotated[Path, "evaluation"], Annotated[HTMLString, "report"]
@@ -48,6 +49,7 @@ def gate_metrics(
     out = outputs_dir() / "run" / "evaluation"
     metrics = {"stage 1": stage1 / "metrics.jsonl", "stage 2": stage2 / "metrics.jsonl"}
     write_evaluation(out, examination, metrics, facts)
-    log_evaluation(mlflow_run(profile.registry), examination.verdict, out)
-    log_metadata({"open": examination.verdict.open, **examination.verdict.gains})
-    return examination.verdict, out, HTMLString((out / "report.html").read_text("utf-8"))
+    verdict = examination.verdict
+    log_evaluation(mlflow_run(profile.registry), verdict, out)
+    log_metadata({"open": verdict.open, "trunks": trunks, **verdict.gains})
+    return verdict, out, HTMLString((out / "report.html").read_text("utf-8"))

@@ -14,7 +14,9 @@ from tudsr.profile import Profile
 
 
 @step(cache_policy=ON_LIBRARY)
-def pretrain_base(profile: Profile, validation: Validation) -> Annotated[Path, "base"]:
+def pretrain_base(
+    profile: Profile, validation: Validation, data_version: str, start_version: str, trunks: str
+) -> Annotated[Path, "base"]:
     """Train a denoiser on epsilon and return it as a folder in diffusers' layout."""
     from tudsr.places import outputs_dir
     from tudsr.train.pretrain import pretrain_base as pretrain
@@ -23,5 +25,6 @@ def pretrain_base(profile: Profile, validation: Validation) -> Annotated[Path, "
     record = [recorder("base", profile.registry)]
     out = outputs_dir() / "train" / "base"
     pretrain(profile, photos, out, outputs_dir() / "train" / "pretraining", record)
-    log_metadata({"images": profile.pretrain.images})
+    made_of = {"data": data_version, "start": start_version, "trunks": trunks}
+    log_metadata({"images": profile.pretrain.images, **made_of})
     return out

@@ -16,7 +16,7 @@ from tudsr.profile import Profile
 
 @step(cache_policy=ON_LIBRARY)
 def synthesize_degradations(
-    profile: Profile, validation: Validation
+    profile: Profile, validation: Validation, data_version: str
 ) -> tuple[Annotated[Path, "pairs"], Annotated[HTMLString, "degradation_preview"]]:
     """Write LR images and crop coordinates; training makes its own samples as it goes."""
     from tudsr.data.pairs import make_pairs
@@ -30,6 +30,6 @@ def synthesize_degradations(
     made = make_pairs(photos, profile.pairs, profile.seed, out)
     preview = outputs_dir() / "run" / "degradations.png"
     write_preview(photos, preview, profile.seed)
-    log_metadata({"pairs": len(made.pairs)})
+    log_metadata({"pairs": len(made.pairs), "data": data_version})
     picture = base64.b64encode(preview.read_bytes()).decode()
     return out, HTMLString(f'<img alt="degradations" src="data:image/png;base64,{picture}">')

@@ -15,7 +15,7 @@ from tudsr.profile import Profile
 
 @step(cache_policy=ON_LIBRARY)
 def train_stage1(
-    profile: Profile, validation: Validation, base_version: str
+    profile: Profile, validation: Validation, data_version: str, base_version: str, trunks: str
 ) -> Annotated[Path, "stage1"]:
     """Train on the accepted photographs; the folder holds adapter, figures and samples."""
     from tudsr.places import outputs_dir
@@ -25,5 +25,5 @@ def train_stage1(
     out = outputs_dir() / "train" / "adapter1"
     record = [recorder("stage1", profile.registry)]
     figures = train(profile, photos, out, outputs_dir() / "train" / "stage1", record)
-    log_metadata({"base": base_version, **figures})
+    log_metadata({"data": data_version, "base": base_version, "trunks": trunks, **figures})
     return out

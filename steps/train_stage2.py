@@ -15,7 +15,12 @@ from tudsr.profile import Profile
 
 @step(cache_policy=ON_LIBRARY)
 def train_stage2(
-    profile: Profile, validation: Validation, stage1: Path, base_version: str
+    profile: Profile,
+    validation: Validation,
+    stage1: Path,
+    data_version: str,
+    base_version: str,
+    trunks: str,
 ) -> Annotated[Path, "stage2"]:
     """Train after the frozen stage 1; the folder holds adapter, figures and samples."""
     from tudsr.places import outputs_dir
@@ -26,5 +31,5 @@ def train_stage2(
     record = [recorder("stage2", profile.registry)]
     work = outputs_dir() / "train" / "stage2"
     figures = train(profile, photos, stage1 / "adapter.safetensors", out, work, record)
-    log_metadata({"base": base_version, **figures})
+    log_metadata({"data": data_version, "base": base_version, "trunks": trunks, **figures})
     return out

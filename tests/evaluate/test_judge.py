@@ -6,7 +6,7 @@ from PIL import Image
 from tests.conftest import scene
 from tudsr.data.pairs import make_pairs
 from tudsr.data.photos import list_photographs
-from tudsr.evaluate.judge import examine, tiled
+from tudsr.evaluate.judge import examine, scores_key, tiled
 from tudsr.profile import PairSettings, UpscaleSettings, load_profile
 from tudsr.upscale.tiles import plan_tiles
 
@@ -35,3 +35,13 @@ def test_the_tiles_follow_the_pairs_that_are_judged(bundle, tmp_path):
     given = load_profile(mine).only("runtime", "data", "base", "upscale", "gate", "registry")
     adapters = {n: bundle / f"adapter{n}.safetensors" for n in (1, 2)}
     assert "seam_ratio" in examine(given, adapters, tmp_path / "pairs").tables["model"].metrics
+
+
+def test_scores_are_kept_for_the_weights_that_measured_them(tmp_path):
+    mine, weights = tmp_path / "mine.yaml", tmp_path / "vgg16.safetensors"
+    mine.write_text(f"gate: {{metric_trunk: vgg16, metric_trunk_path: {weights}}}")
+    (tmp_path / "pairs.json").write_text("{}")
+    weights.write_text("as published")
+    before = scores_key(tmp_path, load_profile(mine))
+    weights.write_text("changed")
+    assert scores_key(tmp_path, load_profile(mine)) != before

@@ -21,6 +21,7 @@ from tudsr.evaluate.score import (
     score,
 )
 from tudsr.model.runtime import load_runtime, training_runtime
+from tudsr.model.version import trunks_version
 from tudsr.places import outputs_dir
 from tudsr.profile import Profile, UpscaleSettings
 from tudsr.provenance import code_fingerprint, file_sha256
@@ -73,7 +74,7 @@ def examine(
         how = tiled(manifest.upscale, side, theirs.size_multiple)
         methods["champion"] = seam_method(theirs, how)
         hashes["champion"] = manifest.bundle_hash
-    keys = {name: {**_key(pairs_folder, profile), "method": h} for name, h in hashes.items()}
+    keys = {name: {**scores_key(pairs_folder, profile), "method": h} for name, h in hashes.items()}
     tables, pictures = _scored(methods, keys, pairs, perceptual)
     against = (champion[0], tables["champion"]) if champion else None
     verdict = decide(tables["model"], tables["bicubic"], gate, perceptual.lpips_name, against)
@@ -139,9 +140,12 @@ def _in_memory(pair: Pair, folder: Path, data_root: Path) -> ScoredPair:
     return ScoredPair(name=f"{Path(pair.photo).stem} {pair.index}", scale=pair.scale, lr=lr, hr=hr)
 
 
-def _key(pairs_folder: Path, profile: Profile) -> dict[str, str]:
+def scores_key(pairs_folder: Path, profile: Profile) -> dict[str, str]:
+    """What decides the scores of any one method, for ``kept_table``."""
+    gate = profile.gate
+    weights = trunks_version(gate.metric_trunk_path)
     return {
         "pairs": file_sha256(pairs_folder / "pairs.json"),
-        "trunk": f"{profile.gate.metric_trunk} {profile.gate.dists}",
+        "trunk": f"{gate.metric_trunk} {weights} {gate.dists}",
         "code": code_fingerprint(),
     }

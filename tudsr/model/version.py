@@ -1,4 +1,4 @@
-"""The identity of a base, without loading it (and without torch)."""
+"""The identity of a base and of trunks, without loading them (and without torch)."""
 
 from __future__ import annotations
 
@@ -32,3 +32,22 @@ def base_version(settings: BaseSettings) -> str:
     for file in files:
         digest.update(f"{file.relative_to(folder)} {file_sha256(file)}\n".encode())
     return digest.hexdigest()
+
+
+def weights_at(*places: str | None) -> list[Path]:
+    """Weights of trunks that lie in a file or folder here; what the hub or a package has is not."""
+    found: list[Path] = []
+    for place in dict.fromkeys(Path(path) for path in places if path is not None):
+        found += [place] if place.is_file() else sorted(place.glob("*.safetensors"))
+    return found
+
+
+def trunks_version(*places: str | None) -> str:
+    """SHA-256 over the weights that ``weights_at`` finds, in that order; empty where it finds none.
+
+    Raises:
+        OSError: weights that cannot be read.
+    """
+    files = weights_at(*places)
+    listed = "".join(f"{file.name} {file_sha256(file)}\n" for file in files)
+    return hashlib.sha256(listed.encode()).hexdigest() if files else ""

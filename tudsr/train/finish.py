@@ -24,6 +24,7 @@ from tudsr.model.losses import (
     staged_trunk,
 )
 from tudsr.model.mesh import MESH_PERIODS, mesh_excess
+from tudsr.model.version import weights_at
 from tudsr.profile import Profile
 from tudsr.train.base_weights import BaseWeights
 from tudsr.train.checkpoint import CADENCE, training_inputs
@@ -33,7 +34,6 @@ from tudsr.train.loop import Plan, train
 from tudsr.train.pairs import TrainingPairs
 from tudsr.train.ranks import join
 from tudsr.train.record import Recorder
-from tudsr.train.stage_inputs import weights_at
 
 
 def finish_base(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tudsr.model.version import weights_at
 from tudsr.profile import Profile, StageSettings
 from tudsr.train.checkpoint import CADENCE, Inputs, training_inputs
 from tudsr.train.device import running_on
@@ -39,11 +40,3 @@ def stage_inputs(
     trunks = weights_at(settings.loss.trunk_path, settings.critic.trunk_path)
     files = [*photos, *extra, *base, *trunks]
     return training_inputs(decisive, files, running_on(profile.runtime))
-
-
-def weights_at(*places: str | None) -> list[Path]:
-    """Weights of trunks that lie in a file or folder here; what the hub or a package has is not."""
-    found: list[Path] = []
-    for place in dict.fromkeys(Path(path) for path in places if path is not None):
-        found += [place] if place.is_file() else sorted(place.glob("*.safetensors"))
-    return found
