@@ -99,12 +99,14 @@ bench-gpu:
 serve: setup data
 	tudsr serve
 
-# MODEL is a bundle's folder, a version or an alias. The store keeps what the files here name, alone.
+# MODEL is a bundle's folder, a version or an alias. Of DVC's remotes the one in the repository alone
+# is cleaned: the default one may be yours. The local cache goes with it, which DVC gives no choice of.
 ship: setup
 	tudsr ship $(MODEL)
 	dvc add models/base models/small
 	dvc push
-	dvc gc --workspace --cloud --force
+	dvc push --remote starter models/base models/small
+	dvc gc --workspace --cloud --remote starter --force
 	@du -sh dvcstore
 
 # Pinned by hand: their requirements are left out.

@@ -72,3 +72,33 @@ def test_repro_redoes_just_what_a_setting_touches(clone):
     assert len(list((clone / "outputs" / "data" / "pairs" / "test" / "x8").iterdir())) == 6
     change_profile(clone, "data", max_noise=24.0)
     assert redone(run(clone, "dvc", "repro")) == ["settings", "validate"]
+
+
+_IN_TURN = """
+import shlex, sys
+from dvc.cli import main
+for command in sys.argv[1:]:
+    code = main(shlex.split(command)[1:])
+    assert code == 0, command
+"""
+
+
+def test_shipping_cleans_the_repositorys_store_and_no_other_remote(tmp_path):
+    """The README says how S3 becomes the default remote: what is there is the user's own."""
+    root, bucket = tmp_path / "project", tmp_path / "bucket"
+    shutil.copytree(ROOT / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    for name in ("base", "small"):
+        (root / "models" / name).mkdir(parents=True)
+        (root / "models" / name / "file").write_text(name)
+    other = f"files/md5/aa/{'b' * 30}"  # of another commit, say
+    for store in (bucket, root / "dvcstore"):
+        (store / other).parent.mkdir(parents=True)
+        (store / other).write_text("an earlier model")
+    recipe = (ROOT / "Makefile").read_text().partition("\nship:")[2].partition("\n\n")[0]
+    commands = [line.strip() for line in recipe.splitlines() if line.startswith("\tdvc ")]
+    moved = f"dvc remote add -d s3 {bucket}"
+    run(root, sys.executable, "-c", _IN_TURN, moved, *commands)
+    for store, kept in ((bucket, {"an earlier model"}), (root / "dvcstore", set())):
+        files = [file for file in store.rglob("*") if file.is_file() and file.suffix != ".dir"]
+        assert {file.read_text() for file in files} == {"base", "small"} | kept
