@@ -20,7 +20,7 @@ from zenml.steps import BaseStep
 
 from tudsr.data.sets import set_version
 from tudsr.errors import SettingsError
-from tudsr.model.version import base_version, trunks_version
+from tudsr.model.version import base_version, start_version, trunks_version
 from tudsr.profile import Profile, StepPlace
 from tudsr.release.locate import rival
 
@@ -64,12 +64,11 @@ def outside(profile: Profile, gate: bool = True) -> Outside:
     """
     if _drawn.get():
         return Outside("drawn", "drawn", dict.fromkeys(_trunk_paths(profile), "drawn"), None)
-    settings, base, start = profile.registry, profile.base, profile.pretrain.start
+    settings = profile.registry
     against = rival(settings.model_name, profile.gate.versus_shipped) if gate else None
-    if not gate:
-        base = start and base.model_copy(update={"source": start, "random_seed": None})
+    base = base_version(profile.base) if gate else start_version(profile)
     trunks = {name: trunks_version(*paths) for name, paths in _trunk_paths(profile).items()}
-    return Outside(set_version(profile.data), base_version(base) if base else "", trunks, against)
+    return Outside(set_version(profile.data), base, trunks, against)
 
 
 def _trunk_paths(profile: Profile) -> dict[str, tuple[str | None, ...]]:

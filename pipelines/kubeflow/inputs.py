@@ -20,8 +20,10 @@ from typing import Any
 
 import yaml
 
+from tudsr.data.sets import set_version
 from tudsr.errors import DataError
-from tudsr.profile import PROJECT_ROOT
+from tudsr.model.version import base_version, start_version
+from tudsr.profile import PROJECT_ROOT, DataSettings, Profile
 from tudsr.release.tags import SHIPPED_MODEL
 
 REMOTE = "TUDSR_DVC_REMOTE"
@@ -72,6 +74,42 @@ def fetch_inputs(
             place.parent.mkdir(parents=True, exist_ok=True)
             place.symlink_to(kept)
     return [out.path for out in missing]
+
+
+def require_versions(parameters: Mapping[str, Any]) -> list[str]:
+    """Refuse other photographs, or another base, than the run was started with.
+
+    Their versions were computed where it was started and stand in lineage and in cache keys; what
+    is in the pod follows from the image's ``.dvc`` files.
+
+    Args:
+        parameters: the step's parameters, as ``fetch_inputs`` had them.
+
+    Returns:
+        The paths that were compared, as the settings name them.
+
+    Raises:
+        DataError: other content here, or photographs that are not here.
+        ModelError: no base here.
+    """
+    profile = Profile.model_validate(parameters["profile"]) if "profile" in parameters else None
+    here: dict[str, tuple[str, str]] = {}
+    if "data_version" in parameters:
+        data = profile.data if profile else DataSettings.model_validate(parameters["settings"])
+        here["data_version"] = data.root, set_version(data)
+    if profile and "base_version" in parameters:
+        here["base_version"] = profile.base.source, base_version(profile.base)
+    if profile and "start_version" in parameters:
+        here["start_version"] = profile.pretrain.start or "", start_version(profile)
+    for name, (place, found) in here.items():
+        if found != parameters[name]:
+            raise DataError(
+                f"{place} is {found} in this pod, and the run was started with "
+                f"{parameters[name]}: the image's .dvc files name another. `dvc add {place}` and "
+                "`dvc push -r REMOTE` where the run was started, rebuild the image (`tudsr "
+                "images`), and start a new run"
+            )
+    return [place for place, _ in here.values()]
 
 
 def tracked(root: Path) -> list[Tracked]:

@@ -26,7 +26,7 @@ from pipelines.kubeflow.api import explained, status_of, tried_again, wait
 from pipelines.kubeflow.attempts import VOLUME, attempts_of, pod_name
 from pipelines.kubeflow.client import connect
 from pipelines.kubeflow.flavor import PoolsConfig, PoolsSettings
-from pipelines.kubeflow.inputs import fetch_inputs
+from pipelines.kubeflow.inputs import fetch_inputs, require_versions
 from pipelines.kubeflow.pools import load_pools
 from pipelines.kubeflow.specification import Cluster, write_specification
 from pipelines.kubeflow.submission import start_run, start_schedule
@@ -146,11 +146,11 @@ class PoolsOrchestrator(KubeflowOrchestrator):
         return f"{host}/#/runs/details/{run_id}"
 
     def prepare_step_run(self, info: StepRunInfo) -> None:
-        """In the pod, before the step: earlier outcomes, then what has to be fetched.
+        """In the pod, before the step: earlier outcomes, then what it needs, fetched and compared.
 
         Raises:
             FailedBeforeError: an earlier attempt ended with an error.
-            DataError: data or base cannot be fetched.
+            DataError: data or base cannot be fetched, or are others than the run was started with.
         """
         attempts = attempts_of(self.get_orchestrator_run_id(), info.pipeline_step_name)
         if attempts:
@@ -159,6 +159,8 @@ class PoolsOrchestrator(KubeflowOrchestrator):
         store = Path(volume) / "store" if volume else None
         for fetched in fetch_inputs(info.config.parameters, store=store):
             logger.info("Fetched %s by its hash.", fetched)
+        for same in require_versions(info.config.parameters):
+            logger.info("%s is what the run was started with.", same)
 
     def get_step_run_metadata(self, info: StepRunInfo) -> dict[str, MetadataType]:
         """Where the step ran, and where its logs are while the pod exists.

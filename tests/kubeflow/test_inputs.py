@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.kubeflow.inputs import fetch_inputs, remote_url, tracked
+from pipelines.kubeflow.inputs import fetch_inputs, remote_url, require_versions, tracked
 from tudsr.data.photos import data_version
 from tudsr.errors import DataError
 from tudsr.model.version import base_version
@@ -137,3 +137,33 @@ def test_no_remote_at_all(small, monkeypatch):
     monkeypatch.delenv("TUDSR_DVC_REMOTE", raising=False)
     with pytest.raises(DataError, match="TUDSR_DVC_REMOTE"):
         fetch_inputs({"settings": {"root": "data"}}, root)
+
+
+def test_other_photographs_or_another_base_than_the_run_was_started_with_are_refused(
+    small, monkeypatch
+):
+    """An old image has old `.dvc` files: lineage would tell of what was not trained on."""
+    root, _ = small
+    fetch_inputs({"settings": {"root": "data"}}, root)
+    (root / "models" / "base").mkdir(parents=True)
+    (root / "models" / "base" / "base.json").write_text("{}")
+    monkeypatch.chdir(root)
+    profile = load_profile("tiny")
+    versions = {"data_version": data_version(root / "data")}
+    versions["base_version"] = base_version(profile.base)
+    as_json = {"profile": profile.model_dump(mode="json"), **versions}
+    assert require_versions(as_json) == ["data", "models/base"]
+    only_data = {"settings": profile.data, "data_version": versions["data_version"]}
+    assert require_versions(only_data) == ["data"]
+    assert require_versions({"settings": profile.registry}) == []
+    for name, place in (("data_version", "data"), ("base_version", "models/base")):
+        said = f"{place} is {versions[name]} in this pod, .* with another:.*rebuild the image"
+        with pytest.raises(DataError, match=said):
+            require_versions({"profile": profile, **versions, name: "another"})
+    with pytest.raises(DataError, match="started with another"):
+        require_versions({**only_data, "data_version": "another"})
+    (root / "models" / "base" / "base.json").write_text("{ }")
+    started = profile.pretrain.model_copy(update={"start": "models/base"})
+    given = {"profile": profile.model_copy(update={"pretrain": started})}
+    with pytest.raises(DataError, match="models/base is"):
+        require_versions(given | {"start_version": versions["base_version"]})

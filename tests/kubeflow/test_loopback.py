@@ -240,6 +240,8 @@ def test_end_to_end_the_photographs_came_by_their_hash(first):
     assert (pod.folder / "app" / "data").is_symlink()
     assert not (ROOT / "data").samefile(pod.folder / "app" / "data")
     assert "Fetched data by its hash" in pod.log.read_text("utf-8")
+    for pod in (pod for pod in pods if pod.task != "register-model"):
+        assert "data is what the run was started with" in pod.log.read_text("utf-8"), pod.task
 
 
 def test_end_to_end_the_model_is_registered(first, laptop):

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from tudsr.errors import ModelError
-from tudsr.profile import BaseSettings
+from tudsr.profile import BaseSettings, Profile
 from tudsr.provenance import file_sha256
 
 
@@ -32,6 +32,18 @@ def base_version(settings: BaseSettings) -> str:
     for file in files:
         digest.update(f"{file.relative_to(folder)} {file_sha256(file)}\n".encode())
     return digest.hexdigest()
+
+
+def start_version(profile: Profile) -> str:
+    """The same of the base that pre-training starts from; empty where it starts from nothing.
+
+    Raises:
+        ModelError: no base there.
+    """
+    start = profile.pretrain.start
+    if start is None:
+        return ""
+    return base_version(profile.base.model_copy(update={"source": start, "random_seed": None}))
 
 
 def weights_at(*places: str | None) -> list[Path]:
