@@ -45,6 +45,16 @@ def test_an_imported_base_needs_nothing_of_its_source(sd_source, tmp_path):
     assert all(file_sha256(out / n) == sha for n, sha in recorded["files"].items())
 
 
+def test_a_text_encoder_written_by_an_older_version_gives_the_same_embedding(sd_source):
+    """Its file holds the positions' numbers, and names under text_model."""
+    expected = embed_prompt(sd_source, "a cat")
+    file = sd_source / "text_encoder" / "model.safetensors"
+    old = {f"text_model.{n.removeprefix('text_model.')}": t for n, t in load_file(file).items()}
+    old["text_model.embeddings.position_ids"] = torch.arange(77)[None]
+    save_file(old, file, {"format": "pt"})
+    torch.testing.assert_close(embed_prompt(sd_source, "a cat"), expected, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("prompt", ["", "a cat, 4k"])
 def test_the_embedding_is_stable_diffusions_own(sd_template, prompt):
     pipeline = StableDiffusionPipeline.from_pretrained(str(sd_template), local_files_only=True)
@@ -98,6 +108,13 @@ def _truncate(source):
     (source / VAE).write_bytes((source / VAE).read_bytes()[:-100])
 
 
+def _text_weight_fewer(source):
+    file = source / "text_encoder" / "model.safetensors"
+    weights = load_file(file)
+    weights.pop(next(name for name in weights if name.endswith("layers.1.mlp.fc1.weight")))
+    save_file(weights, file, {"format": "pt"})
+
+
 def _of_another_width(source):
     weights = load_file(source / UNET)
     weights["conv_in.weight"] = torch.zeros(4, 4, 3, 3)
@@ -116,6 +133,10 @@ def _of_another_width(source):
         (_remove("text_encoder/model.safetensors"), r"lacks text_encoder/model.safetensors"),
         (_remove("tokenizer/vocab.json"), r"lacks tokenizer/vocab.json"),
         (_one_word_more, r"tokenizer knows \d+ words, the text encoder \d+: they are not of one"),
+        (
+            _text_weight_fewer,
+            r"text_encoder/model.safetensors lacks 1 weights.*layers.1.mlp.fc1.weight'.*again",
+        ),
         (_as_pickle, r"pickles, which are never read.*safetensors"),
         (_truncate, r"vae/diffusion_pytorch_model.safetensors cannot be read.*Fetch it again"),
         (_of_another_width, r"does not fit its config.json: 1 weights differ.*conv_in.weight"),
@@ -137,6 +158,7 @@ def _of_another_width(source):
         "no-text-encoder",
         "no-tokenizer",
         "another-tokenizer",
+        "text-weight-missing",
         "pickle",
         "truncated",
         "wrong-weights",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tudsr.errors import ModelError
 from tudsr.images.atomic import write_json, writing_dir
@@ -20,6 +20,7 @@ from tudsr.model.stable_diffusion import recognise
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from torch import Tensor
+    from transformers import CLIPTextModel
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _TEXT_WEIGHTS = "model.safetensors"
@@ -102,16 +103,11 @@ def embed_prompt(folder: Path, prompt: str) -> Tensor:
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTokenizer
 
     try:
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        encoder = CLIPTextModel.from_pretrained(
-            folder / "text_encoder",
-            local_files_only=True,
-            use_safetensors=True,
-            dtype=torch.float32,
-        ).eval()
+        encoder = _text_encoder(folder / "text_encoder")
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"the tokenizer or text encoder of {folder} cannot be read: {error}"
@@ -130,6 +126,29 @@ def embed_prompt(folder: Path, prompt: str) -> Tensor:
     )
     with torch.inference_mode():
         return encoder(tokens.input_ids).last_hidden_state.clone()
+
+
+def _text_encoder(folder: Path) -> CLIPTextModel:
+    """In float32. What a file lacks, transformers would draw at random with a warning alone."""
+    import torch
+    from transformers import CLIPTextModel
+
+    loaded = CLIPTextModel.from_pretrained(
+        folder,
+        local_files_only=True,
+        use_safetensors=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    encoder, told = cast("tuple[CLIPTextModel, dict[str, Any]]", loaded)
+    # Positions are numbers in order: files of older versions hold them, newer ones do not.
+    missing = sorted(key for key in told["missing_keys"] if "position_ids" not in key)
+    if missing:
+        raise ValueError(
+            f"{folder / _TEXT_WEIGHTS} lacks {len(missing)} weights, such as {missing[0]!r}: "
+            "fetch it again"
+        )
+    return encoder.eval()
 
 
 def _checked_configs(folder: Path, source: str) -> dict[str, dict[str, Any]]:
