@@ -142,10 +142,26 @@ def test_adapter_of_another_architecture_is_refused(tmp_path):
     base, other = random_base("smoke", 0), random_base("small", 0)
     add_adapter(base.unet, "a", LoraSettings(), seed=0)
     save_adapter(tmp_path / "a.safetensors", base.unet, "a", LoraSettings(), 200)
-    with pytest.raises(ModelError, match="does not fit this base"):
+    with pytest.raises(ModelError, match=r"does not fit this base.*lora.rank.*train it anew"):
         load_adapter(tmp_path / "a.safetensors", other.unet, "a")
     with pytest.raises(ModelError, match="does not fit this base"):
         load_adapter_state(base.unet, "a", {})
+
+
+def test_adapter_of_another_base_of_the_same_shapes_is_refused(tmp_path):
+    for seed in (0, 1):
+        save_base(random_base("smoke", seed), tmp_path / f"{seed}", {}, torch.float32)
+    one, other = (load_base_folder(tmp_path / f"{seed}") for seed in (0, 1))
+    add_adapter(one.unet, "a", LoraSettings(), seed=0)
+    recorded, silent = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    save_adapter(recorded, one.unet, "a", LoraSettings(), 200, one.files_hash)
+    save_adapter(silent, one.unet, "a", LoraSettings(), 200)
+    again = load_base_folder(tmp_path / "0")
+    assert load_adapter(recorded, again.unet, "a", again.files_hash) == 200
+    with pytest.raises(ModelError, match=r"trained on another base.*set base.source"):
+        load_adapter(recorded, other.unet, "a", other.files_hash)
+    assert load_adapter(silent, other.unet, "a", other.files_hash) == 200, "older ones pass"
+    assert load_adapter(recorded, random_base("smoke", 0).unet, "a") == 200
 
 
 def test_text_file_is_not_an_adapter(tmp_path):

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from transformers import Dinov2Config, Dinov2Model, DINOv3ViTConfig, DINOv3ViTModel
 
 from tests.conftest import scene
-from tudsr.errors import ModelError
+from tudsr.errors import ModelError, SettingsError
 from tudsr.model.adapters import activate, adapter_parameters, add_adapter
 from tudsr.model.base import random_base, save_base
 from tudsr.model.runtime import training_runtime
@@ -201,6 +201,19 @@ def test_weights_and_what_the_unet_is_given_in_training_are_channels_last(profil
     step.restored(torch.rand(2, 3, 64, 64), torch.Generator().manual_seed(0))
     assert seen[0].shape == (2, 4, 8, 8) and not seen[0].is_contiguous()
     assert seen[0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_stage_two_needs_the_adapter_one_of_its_own_base(profile, trained, tmp_path):
+    photos, adapter1 = sorted(trained.glob("*.png")), trained / "one" / "adapter.safetensors"
+    base = random_base("sd21-eighth", 1)
+    save_base(base, tmp_path / "base", base.info, torch.bfloat16)
+    elsewhere = profile.base.model_copy(update={"source": str(tmp_path / "base")})
+    other = profile.model_copy(update={"base": elsewhere})
+    with pytest.raises(ModelError, match=r"one/adapter.safetensors was trained on another base"):
+        train_stage2(other, photos, adapter1, tmp_path / "out", tmp_path / "work")
+    nowhere = tmp_path / "nowhere.safetensors"
+    with pytest.raises(SettingsError, match=r"no adapter 1 at '.*stage1` first.*--adapter1"):
+        train_stage2(profile, photos, nowhere, tmp_path / "out", tmp_path / "work")
 
 
 def test_stage_two_takes_over_stage_ones_heads_or_says_why_not(profile, trained, tmp_path):

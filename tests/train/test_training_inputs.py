@@ -1,9 +1,12 @@
 """What a training is: settings, photographs, machine; a checkpoint of another one is refused."""
 
+import json
+
 import pytest
 import torch
 
 from tudsr.errors import TrainingError
+from tudsr.model.base import random_base, save_base
 from tudsr.profile import load_profile
 from tudsr.train.checkpoint import newest_checkpoint, save_checkpoint, training_inputs
 from tudsr.train.device import running_on
@@ -62,6 +65,29 @@ def test_photographs_of_one_name_in_two_folders_both_count_and_so_does_their_ord
     assert training_inputs({}, [moved, *files[1:]]).key != before.key
     moved.write_text("0")
     assert training_inputs({}, [moved, *files[1:]]).key == before.key
+
+
+def test_a_base_that_is_imported_again_is_the_same_training(photos, tmp_path):
+    """Its base.json holds when; its files and how the UNet's output is read decide."""
+    folder = tmp_path / "base"
+    save_base(random_base("smoke", 0), folder, {"imported": "2026-01-01"}, torch.float32)
+    source = {"source": str(folder), "random_seed": None}
+    profile = SMOKE.model_copy(update={"base": SMOKE.base.model_copy(update=source)})
+
+    def key(**told: object) -> str:
+        recorded = json.loads((folder / "base.json").read_text("utf-8"))
+        (folder / "base.json").write_text(json.dumps({**recorded, **told}), "utf-8")
+        return stage_inputs(profile, "stage1", photos, ()).key
+
+    first = key()
+    assert key(imported="2026-01-02", source="elsewhere") == first != key(preconditioned=False)
+    save_base(random_base("smoke", 1), folder, {}, torch.float32)
+    other = key()
+    assert other != first
+    (folder / "base.json").unlink()
+    without = stage_inputs(profile, "stage1", photos, ()).key
+    (folder / "prompt.safetensors").write_text("another")
+    assert stage_inputs(profile, "stage1", photos, ()).key not in (without, first, other)
 
 
 def test_other_weights_under_the_same_name_are_another_training(photos, tmp_path):

@@ -78,28 +78,52 @@ def load_adapter_state(unet: UNet2DConditionModel, name: str, state: Mapping[str
     if wrong:
         raise ModelError(
             f"the adapter does not fit this base: {len(wrong)} weights differ, such as "
-            f"{wrong[0]!r} ({_shape(state, wrong[0])}, needed {_shape(own, wrong[0])})"
+            f"{wrong[0]!r} ({_shape(state, wrong[0])}, needed {_shape(own, wrong[0])}). Take the "
+            "base, lora.rank and lora.targets that it was trained with, or train it anew"
         )
     set_peft_model_state_dict(unet, dict(state), adapter_name=name)
 
 
 def save_adapter(
-    path: Path, unet: UNet2DConditionModel, name: str, settings: LoraSettings, timestep: int
+    path: Path,
+    unet: UNet2DConditionModel,
+    name: str,
+    settings: LoraSettings,
+    timestep: int,
+    base_hash: str | None = None,
 ) -> None:
-    """Write an adapter as safetensors, with what is needed to use it in the header."""
-    described = {"lora": settings.model_dump(), "timestep": timestep}
+    """Write an adapter as safetensors, with what is needed to use it in the header.
+
+    ``base_hash`` says which base it belongs to; None (a base of no files) leaves that open.
+    """
+    described: dict[str, Any] = {"lora": settings.model_dump(), "timestep": timestep}
+    if base_hash is not None:
+        described["base"] = base_hash
     with writing(path) as temporary:
         save_file(adapter_state(unet, name), temporary, {"tudsr": json.dumps(described)})
 
 
-def load_adapter(path: Path, unet: UNet2DConditionModel, name: str) -> int:
-    """Add the adapter stored at ``path`` and return the timestep it was trained at."""
+def load_adapter(
+    path: Path, unet: UNet2DConditionModel, name: str, base_hash: str | None = None
+) -> int:
+    """Add the adapter stored at ``path`` and return the timestep it was trained at.
+
+    Raises:
+        ModelError: no adapter, one that does not fit, or one that records another base than
+            ``base_hash``. Older ones record none, and pass.
+    """
     try:
         with safe_open(path, "pt") as file:
             described = json.loads(cast(dict[str, Any], file.metadata())["tudsr"])
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, TypeError, KeyError) as error:
         raise ModelError(f"{path} is not an adapter of this project: {error}") from None
+    trained_on = described.get("base", base_hash)
+    if base_hash is not None and trained_on != base_hash:
+        raise ModelError(
+            f"{path} was trained on another base (its files' hash is {trained_on[:12]}…, this "
+            f"one's {base_hash[:12]}…): set base.source to that one, or train the adapter anew"
+        )
     add_adapter(unet, name, LoraSettings(**described["lora"]), seed=0)
     load_adapter_state(unet, name, state)
     return int(described["timestep"])

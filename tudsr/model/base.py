@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tudsr.errors import ModelError
 from tudsr.images.atomic import write_json, writing_dir
 from tudsr.model.base_files import (
+    base_hash,
     base_info,
     check_expected,
     check_files,
@@ -97,6 +98,11 @@ class Base(nn.Module):
         self.register_buffer("alphas_cumprod", alphas_cumprod)
         # As numbers too: asking a GPU for one would wait for all that it has been given to do.
         self._abar: list[float] = alphas_cumprod.tolist()
+
+    @property
+    def files_hash(self) -> str | None:
+        """Which base this is (``base_hash``); None where ``base.json`` lists no files."""
+        return base_hash(self.info)
 
     @property
     def size_multiple(self) -> int:

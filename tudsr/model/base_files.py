@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -86,6 +87,19 @@ def file_hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below a folder, by relative path in a fixed order."""
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     return {p.relative_to(folder).as_posix(): file_sha256(p) for p in files}
+
+
+def base_hash(info: Mapping[str, Any], folder: Path | None = None) -> str | None:
+    """One SHA-256 of what decides a base's results; when and from where it came does not.
+
+    That is its files and how the UNet's output is read, of ``base.json``'s content. Where that
+    lists no files they are those of ``folder``; None without one.
+    """
+    files = info.get("files") or (folder and file_hashes(folder))
+    if not files:
+        return None
+    decisive = [sorted(files.items()), bool(info.get("preconditioned"))]
+    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 
 def check_files(folder: Path, hashes: Mapping[str, str]) -> None:

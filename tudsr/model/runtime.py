@@ -67,7 +67,7 @@ class TorchRuntime:
         merge = _merges(base.unet, settings)
         for stage, path in adapters.items():
             unet = copy.deepcopy(base.unet) if merge else base.unet
-            self.timesteps[stage] = load_adapter(path, unet, f"stage{stage}")
+            self.timesteps[stage] = load_adapter(path, unet, f"stage{stage}", base.files_hash)
             self.unets[stage] = _merged(unet) if merge else unet
         self.merged = merge
         for unet in self.unets.values():

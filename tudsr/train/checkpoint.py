@@ -82,9 +82,15 @@ class Checkpoint:
 
 
 def training_inputs(
-    settings: Mapping[str, Any], files: Sequence[Path], running: Mapping[str, str] | None = None
+    settings: Mapping[str, Any],
+    files: Sequence[Path],
+    running: Mapping[str, str] | None = None,
+    known: Mapping[str, str] | None = None,
 ) -> Inputs:
-    """Read the files' hashes; ``settings`` must go through JSON."""
+    """Read the files' hashes; ``settings`` must go through JSON.
+
+    ``known`` are hashes of what is no single file, by a name to tell it by.
+    """
     plain = json.loads(json.dumps(dict(settings)))
     hashes: dict[str, str] = {}
     seen = Counter[str]()
@@ -92,7 +98,7 @@ def training_inputs(
         seen[path.name] += 1
         again = f" ({seen[path.name]})" if seen[path.name] > 1 else ""
         hashes[path.name + again] = file_sha256(path)
-    return Inputs(plain, hashes, running or {})
+    return Inputs(plain, {**hashes, **(known or {})}, running or {})
 
 
 def save_checkpoint(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tudsr.model.base_files import base_hash, base_info
 from tudsr.model.version import weights_at
-from tudsr.profile import Profile, StageSettings
+from tudsr.profile import BaseSettings, Profile, StageSettings
 from tudsr.train.checkpoint import CADENCE, Inputs, training_inputs
 from tudsr.train.device import running_on
 
@@ -34,9 +35,15 @@ def stage_inputs(
             "runtime": {"device", "precision"},
         }
     )
-    drawn = profile.base.random_seed is not None
-    base = [] if drawn else [Path(profile.base.source) / "base.json"]
     settings: StageSettings = getattr(profile, stage)
     trunks = weights_at(settings.loss.trunk_path, settings.critic.trunk_path)
-    files = [*photos, *extra, *base, *trunks]
-    return training_inputs(decisive, files, running_on(profile.runtime))
+    files = [*photos, *extra, *trunks]
+    return training_inputs(decisive, files, running_on(profile.runtime), _base(profile.base))
+
+
+def _base(settings: BaseSettings) -> dict[str, str]:
+    """A base's hash; importing it once more changes base.json, and no training."""
+    if settings.random_seed is not None:
+        return {}
+    folder = Path(settings.source)
+    return {"base": base_hash(base_info(folder), folder) or ""}

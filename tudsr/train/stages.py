@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tudsr.errors import SettingsError
 from tudsr.images.atomic import remove_dir, remove_leftovers, writing_dir
 from tudsr.model.adapters import (
     activate,
@@ -75,12 +76,21 @@ def train_stage2(
     recorders: Sequence[Recorder] = (),
     resume: bool = False,
 ) -> dict[str, float]:
-    """Train adapter 2 at N·R on chunks, after the frozen adapter 1; as ``train_stage1`` else."""
+    """Train adapter 2 at N·R on chunks, after the frozen adapter 1; as ``train_stage1`` else.
+
+    Raises:
+        SettingsError: no adapter 1 at that place.
+    """
+    if not adapter1.is_file():
+        raise SettingsError(
+            f"no adapter 1 at '{adapter1}': run `tudsr train stage1` first, or give its result "
+            "with --adapter1"
+        )
     if launches(profile.runtime):
         return launch(Job.of("stage2", profile, photos, adapter1, out, work, recorders, resume))
     with explaining_setup_out_of_memory(STAGE2):
         base = _training_base(profile, profile.stage2)
-        t1 = load_adapter(adapter1, base.unet, STAGE1)
+        t1 = load_adapter(adapter1, base.unet, STAGE1, base.files_hash)
         add_adapter(base.unet, STAGE2, profile.stage2.lora, profile.seed + 1)
         if profile.stage2.lora.warm_start:
             load_adapter_state(base.unet, STAGE2, adapter_state(base.unet, STAGE1))
@@ -261,7 +271,8 @@ def _finish(
     remove_leftovers(out.parent, out.name)
     with writing_dir(out) as folder:
         adapter = folder / "adapter.safetensors"
-        save_adapter(adapter, task.base.unet, stage, settings.lora, settings.timestep)
+        described = settings.lora, settings.timestep, task.base.files_hash
+        save_adapter(adapter, task.base.unet, stage, *described)
         save_heads(folder / HEADS, task.step.critic)
         shutil.copy2(plan.out / "metrics.jsonl", folder)
         shutil.copytree(plan.out / "samples", folder / "samples")
