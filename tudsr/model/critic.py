@@ -14,6 +14,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from tudsr.errors import ModelError
 from tudsr.images.atomic import writing
+from tudsr.model.diff_augment import diff_augment
 from tudsr.model.dino import DinoTrunk, load_dino
 from tudsr.model.fused import blur
 from tudsr.model.losses import StagedTrunk, staged_trunk
@@ -170,23 +171,3 @@ def power(features: Tensor) -> Tensor:
 def _unit_power(features: Tensor, power: Tensor) -> Tensor:
     """Scale each sample's features to a mean square of one: trunks differ in scale by hundreds."""
     return features * (power + 1e-8).rsqrt().to(features.dtype)[:, None, None, None]
-
-
-def diff_augment(images: Tensor, rng: torch.Generator) -> Tensor:
-    """Differentiable brightness, translation and cutout, one draw an image (Zhao et al. 2020)."""
-    batch, _, height, width = images.shape
-
-    def draw(low: float, high: float) -> list[float]:
-        return (torch.rand(batch, generator=rng) * (high - low) + low).tolist()
-
-    shift = torch.tensor(draw(-0.5, 0.5), device=images.device)
-    images = images + shift[:, None, None, None]
-    moved = [
-        torch.roll(image, (int(dy * height), int(dx * width)), (1, 2))
-        for image, dy, dx in zip(images, draw(-1 / 8, 1 / 8), draw(-1 / 8, 1 / 8), strict=True)
-    ]
-    mask = torch.ones(batch, 1, height, width, device=images.device, dtype=images.dtype)
-    for index, (top, left) in enumerate(zip(draw(0, 0.75), draw(0, 0.75), strict=True)):
-        y, x = int(top * height), int(left * width)
-        mask[index, :, y : y + height // 4, x : x + width // 4] = 0
-    return torch.stack(moved) * mask
