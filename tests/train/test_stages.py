@@ -132,7 +132,9 @@ def test_generator_and_critic_leave_no_gradient_in_each_other():
     step = step_on(profile)
     rng = torch.Generator().manual_seed(0)
     restored = step.base.restore(pictures(1, 32), 200)
-    total, _, fakes, reals = step._perceptual_and_gan(restored, pictures(1, 32, 1), 0, rng)
+    total, _, fakes, reals = step.perceptual_and_gan(
+        restored, pictures(1, 32, 1), step.turns(0), rng
+    )
     total.backward()
     assert all(p.grad is None for p in step.heads)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in step.parameters)
@@ -182,7 +184,7 @@ def test_looped_gradients_equal_the_unchunked_graphs():
     total = torch.zeros(())
     for low, high in zip(lr, hr, strict=True):
         restored = step.base.restore(low, 200)
-        term, *_ = step._perceptual_and_gan(restored, high, 0, step.draws(0))
+        term, *_ = step.perceptual_and_gan(restored, high, step.turns(0), step.draws(0))
         total = total + (term + 0.5 * (restored - high).abs().mean()) / 4
     total.backward()
     whole = torch.cat([p.grad.flatten() for p in step.parameters])

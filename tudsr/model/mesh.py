@@ -57,7 +57,7 @@ def lattice_peaks(images: Tensor, period_px: int) -> Tensor:
     cells = power.roll((count // 2, count // 2), dims=(2, 3))
     cells = cells.unflatten(3, (period_px, count)).unflatten(2, (period_px, count))
     cells = cells.transpose(3, 4).flatten(2, 3).flatten(3)[:, :, 1:]  # without the mean's own
-    core, ring = _core_and_ring(count, cells.device)
+    core, ring = _core_and_ring(count)
     # A peak is to be lowered, not what is around it raised: no gradient goes there.
     around = cells[..., ring].log().mean(3).detach()
     return cells[..., core].mean(3).log() - around
@@ -73,8 +73,9 @@ def _power(images: Tensor, window: int) -> Tensor:
     return power + _UNSEEN * weight.square().sum()
 
 
-def _core_and_ring(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _core_and_ring(count: int) -> tuple[list[int], list[int]]:
     """Which of a cell's bins are the peak's and which around it: at 1 and from 3 bins on, or 2."""
-    away = (torch.arange(count, device=device) - count // 2).abs()
-    distance = torch.maximum(away[:, None], away[None]).flatten()
-    return distance <= 1, distance >= min(3, count // 2)
+    away = [abs(i - count // 2) for i in range(count)]
+    distance = [max(y, x) for y in away for x in away]
+    core = [i for i, d in enumerate(distance) if d <= 1]
+    return core, [i for i, d in enumerate(distance) if d >= min(3, count // 2)]

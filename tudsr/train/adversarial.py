@@ -22,6 +22,7 @@ from tudsr.train.checkpoint import load_optimizer_tensors, optimizer_tensors
 from tudsr.train.device import autocast, in_half
 from tudsr.train.ranks import sum_gradients
 
+Turns = tuple[bool, bool, float]
 _ODD = 0x9E3779B1  # spreads seeds, so that two runs' coins are not each other's later ones
 
 
@@ -120,7 +121,8 @@ class AdversarialStep:
         total, losses = self.pixel_losses(restored, hr)
         if images_seen < self.settings.loss.l1_only_images:
             return total, losses, [], []
-        term, more, fakes, reals = self._perceptual_and_gan(restored, hr, images_seen, rng)
+        turns = self.turns(images_seen)
+        term, more, fakes, reals = self.perceptual_and_gan(restored, hr, turns, rng)
         return total + term, losses | more, fakes, reals
 
     def pixel_losses(self, restored: Tensor, hr: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -136,18 +138,24 @@ class AdversarialStep:
             total, losses["loss_mesh"] = total + weights.mesh * mesh, mesh.detach()
         return total, losses
 
-    def turns(self, images_seen: int) -> tuple[bool, bool, float]:
+    @property
+    def possible_turns(self) -> tuple[Turns, ...]:
+        """What ``turns`` may give."""
+        if not self.settings.loss.alternate_edges:
+            return ((True, True, 1.0),)
+        return ((True, False, 2.0), (False, True, 2.0))
+
+    def turns(self, images_seen: int) -> Turns:
         """Whether plain term and critic, and whether the edge term is on; what it counts then.
 
         With ``alternate_edges`` a fair coin picks the edge term, or the plain term and the critic;
         what is picked counts double, so the expectation is that of both. All micro-batches of an
         update have the same turn: ranks must agree on which losses and gradients there are.
         """
-        if not self.settings.loss.alternate_edges:
-            return True, True, 1.0
+        if len(self.possible_turns) == 1:
+            return self.possible_turns[0]
         coin = torch.Generator().manual_seed((images_seen + self.seed * _ODD) % 2**32)
-        edges = bool(torch.rand((), generator=coin) < 0.5)
-        return not edges, edges, 2.0
+        return self.possible_turns[bool(torch.rand((), generator=coin) < 0.5)]
 
     def generator_bce(self, fakes: list[Tensor]) -> Tensor:
         """The adversarial term with the heads frozen, so that no gradient is left in them."""
@@ -203,12 +211,15 @@ class AdversarialStep:
         load_optimizer_tensors("adamw", self.optimizer, tensors)
         load_optimizer_tensors("critic", self.critic_optimizer, tensors)
 
-    def _perceptual_and_gan(
-        self, restored: Tensor, hr: Tensor, images_seen: int, rng: torch.Generator
+    def perceptual_and_gan(
+        self, restored: Tensor, hr: Tensor, turns: Turns, rng: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor], list[Tensor], list[Tensor]]:
-        """Weighted EA-DISTS and GAN terms, their figures, and features for the critic's turn."""
+        """Weighted EA-DISTS and GAN terms, their figures, and features for the critic's turn.
+
+        ``turns`` as ``self.turns`` gives them.
+        """
         weights = self.settings.loss
-        heads_turn, edges_turn, factor = self.turns(images_seen)
+        heads_turn, edges_turn, factor = turns
         total, figures = restored.new_zeros(()), dict[str, Tensor]()
         fakes: list[Tensor] = []
         reals: list[Tensor] = []

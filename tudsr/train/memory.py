@@ -1,11 +1,11 @@
 """What a micro-batch keeps for its backward pass, and what to lower when memory runs out.
 
-The estimate is computed, not measured: UNet, decoder, loss trunk and a critic's own trunk run once
-on fake tensors, which have shapes and a device but no memory, and what autograd saves is added up.
-(Meta tensors have no device, so torch would take attention that keeps all scores, whatever the
-device offers.) It knows
-nothing of temporary buffers, of the allocator's fragmentation or of what else is on the device, and
-counts graphs in float32 (under bf16 autocast about half).
+The estimate is computed, not measured: UNet, decoder and the generator's losses (trunks, DISTS,
+critic) run once, in the precision that is set, on fake tensors, which have shapes and a device but
+no memory, and what autograd saves is added up. (Meta tensors have no device, so torch would take
+attention that keeps all scores, whatever the device offers.) It knows nothing of temporary buffers,
+of the truth's features that wait for the critic's turn, of the allocator's fragmentation or of what
+else is on the device.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ from torch.func import functional_call
 from tudsr.errors import TrainingError
 from tudsr.model.dino import positions_anew
 from tudsr.profile import StageSettings
-from tudsr.train.adversarial import AdversarialStep
+from tudsr.train.adversarial import AdversarialStep, Turns
+from tudsr.train.device import autocast, in_half
+
+# In messages of the CPU's allocator, of MPS and CUDA, and of CUDA's libraries (cuBLAS, cuDNN).
+_SIGNS = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
 
 
 @dataclass(frozen=True)
@@ -41,26 +45,27 @@ class MemoryEstimate:
         return (
             f"{batch} images at once keep about {kept:.2f} GiB for their backward pass "
             f"({batch} x {self.generator / gib:.2f} in UNet and decoder, "
-            f"{self.losses / gib:.2f} in the losses; computed layer by layer for fp32, bf16 keeps "
-            f"about half; temporary buffers come on top), weights and optimizers "
-            f"{self.state / gib:.2f} GiB"
+            f"{self.losses / gib:.2f} in losses and critic; computed layer by layer, temporary "
+            f"buffers come on top), weights and optimizers {self.state / gib:.2f} GiB"
         )
 
 
 def estimate(step: AdversarialStep, r_px: int) -> MemoryEstimate:
-    """What training at R = ``r_px`` pixels needs; runs no kernel and takes a second or two."""
+    """What training at R = ``r_px`` pixels needs; runs no kernel and takes some seconds."""
     base = step.base
     side_px = r_px // base.codec.factor
     latents = (1, int(base.unet.config["in_channels"]), side_px, side_px)
-    # The UNet's input needs no gradient: the codec before it is frozen.
-    generator = _saved(base.unet, [latents, (1,), tuple(base.prompt.shape)], step.device)
-    vae = getattr(base.codec, "vae", None)
-    if vae is not None:
-        generator += _saved(_Decoder(vae), [latents], step.device, into_input=True)
-    # DISTS on the pictures and on their edges, each with a gradient.
-    losses = 2 * _saved(step.trunk, [(1, 3, r_px, r_px)], step.device, into_input=True)
-    if step.critic_sees_for_itself:
-        losses += _saved(step.critic.trunk, [(1, 3, r_px, r_px)], step.device, into_input=True)
+    with autocast(step.device, step.runtime):
+        # The UNet's input needs no gradient: the codec before it is frozen.
+        generator = _saved(base.unet, [latents, (1,), tuple(base.prompt.shape)], step.device)
+        vae = getattr(base.codec, "vae", None)
+        if vae is not None:
+            generator += _saved(_Decoder(vae), [latents], step.device, into_input=True)
+    pair = [(1, 3, r_px, r_px)] * 2
+    losses = max(
+        _saved(_Losses(step, turns), pair, step.device, into_input=True)
+        for turns in step.possible_turns
+    )
     trained = [*step.parameters, *step.heads]
     frozen = {id(p): p for m in (base, step.trunk, step.critic.trunk) for p in m.parameters()}
     # Gradient, average and AdamW's two moments of each trained value.
@@ -86,12 +91,15 @@ def explaining_out_of_memory(
     stage: str, settings: StageSettings, step: AdversarialStep, r_px: int
 ) -> AbstractContextManager[None]:
     """Turn an allocator's failure into a ``TrainingError`` that says what to lower."""
-    return _explaining(
-        lambda reason: (
-            f"{stage} ran out of memory on {step.device}: {reason}. {_remedy(stage, settings)} "
-            f"By estimate, {estimate(step, r_px).told(settings.batch)}. The last checkpoint is kept"
+
+    def told(reason: str) -> str:
+        needed = estimate(step, r_px).told(settings.batch)
+        return (
+            f"{stage} ran out of memory on {step.device}: {reason}. "
+            f"{_remedy(stage, settings, step)} By estimate, {needed}. The last checkpoint is kept"
         )
-    )
+
+    return _explaining(told)
 
 
 @contextmanager
@@ -108,27 +116,38 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocator failed, on a GPU or (torch has no class for it) on the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
 def _reason(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error) else "no more memory"
 
 
-def _remedy(stage: str, settings: StageSettings) -> str:
-    ways: list[str] = []
-    if settings.batch > 1:
-        more = settings.batch * settings.accumulate
-        ways.append(
-            f"lower {stage}.batch from {settings.batch} to 1 with {stage}.accumulate {more}, which "
-            "trains the same"
-        )
+def _remedy(stage: str, settings: StageSettings, step: AdversarialStep) -> str:
+    """What to lower of what is not low already, the cheapest first."""
+    ways = [_smaller_batch(stage, settings)] if settings.batch > 1 else []
     if not settings.gradient_checkpointing:
         ways.append(f"set {stage}.gradient_checkpointing")
-    ways.append("set runtime.precision to bf16")
+    if not in_half(step.device, step.runtime):
+        ways.append("set runtime.precision to bf16")
+    if step.critic.trunk is not step.trunk:
+        ways.append(f"take a smaller {stage}.critic.trunk")
+    ways.append(f"lower {stage}.lora.rank")
     ways.append("use a base with a smaller R (base.r_px)")
     chunks = " Lowering n would not help: chunks go one by one." if settings.n > 1 else ""
     return "To need less: " + "; ".join(ways) + "." + chunks
+
+
+def _smaller_batch(stage: str, settings: StageSettings) -> str:
+    """A batch of one, with the same pictures an update where accumulating can make up for it.
+
+    It cannot where an update is some chunks of each picture: more of them would be other chunks.
+    """
+    lower = f"lower {stage}.batch from {settings.batch} to 1"
+    if settings.accumulate % settings.n**2:
+        return f"{lower}, with which an update sees fewer chunks"
+    more = settings.batch * settings.accumulate
+    return f"{lower} with {stage}.accumulate {more}, which trains the same"
 
 
 class _Decoder(nn.Module):
@@ -142,19 +161,38 @@ class _Decoder(nn.Module):
         return cast(Any, self.vae).decode(latents, return_dict=False)[0]
 
 
+class _Losses(nn.Module):
+    """A generator's losses under ``forward``, with all that has weights as its children."""
+
+    def __init__(self, step: AdversarialStep, turns: Turns) -> None:
+        super().__init__()
+        self.step, self.turns = step, turns
+        self.trunk, self.dists = step.trunk, step.dists
+        self.critic_trunk, self.heads = step.critic.trunk, step.critic.heads
+
+    def forward(self, restored: Tensor, hr: Tensor) -> Tensor:
+        step = self.step
+        total, _ = step.pixel_losses(restored, hr)
+        return total + step.perceptual_and_gan(restored, hr, self.turns, step.draws(0))[0]
+
+
 def _saved(
     module: nn.Module,
     shapes: Sequence[tuple[int, ...]],
     device: torch.device,
     into_input: bool = False,
 ) -> int:
-    """Bytes that autograd keeps of one fp32 forward pass, its parameters and inputs left out."""
+    """Bytes that autograd keeps of one forward pass, its parameters and inputs left out.
+
+    ``into_input``: the first input gets a gradient.
+    """
     storages: dict[int, tuple[Any, int]] = {}
     with FakeTensorMode(), positions_anew():
-        inputs = [torch.empty(s, device=device).requires_grad_(into_input) for s in shapes]
+        inputs = [torch.empty(shape, device=device) for shape in shapes]
+        inputs[0].requires_grad_(into_input)
         weights = {
-            name: torch.empty(
-                value.shape, dtype=_in_single(value.dtype), device=device
+            name: torch.empty_strided(
+                value.shape, value.stride(), dtype=value.dtype, device=device
             ).requires_grad_(value.requires_grad)
             for name, value in [*module.named_parameters(), *module.named_buffers()]
         }
@@ -170,11 +208,6 @@ def _saved(
             # A module that stands in two places is swapped once, or torch would not swap it back.
             functional_call(module, weights, tuple(inputs), tie_weights=False)
     return sum(size for _, size in storages.values())
-
-
-def _in_single(dtype: torch.dtype) -> torch.dtype:
-    """Frozen weights may be in bf16, which takes autocast to multiply with anything else."""
-    return torch.float32 if dtype.is_floating_point else dtype
 
 
 def _storage(value: Tensor) -> tuple[int, Any]:
