@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from benchmarks import gpu
 from benchmarks.gpu import GPU_PARTS, RESULTS, Part
 
 SMALL = {
@@ -52,6 +53,29 @@ def test_a_part_runs_and_writes_figures(part, tmp_path, monkeypatch):
     assert told["machine"] and (told.get("rows") or told["loops"])
     (shown,) = tmp_path.glob("*.md")
     assert "NO" not in shown.read_text("utf-8").split()
+
+
+def test_without_a_gpu_it_says_so_and_runs_the_parts_for_a_cpu(tmp_path, monkeypatch, capsys):
+    """What runs a part is replaced, for parts are tried above; one that fails stops no other."""
+    ran: list[str] = []
+
+    def run(part: Part) -> dict[str, object]:
+        ran.append(part.name)
+        return {"part": part.name, "exit_code": int(part.name == "memory")}
+
+    monkeypatch.setattr(gpu, "_run", run)
+    monkeypatch.setattr(gpu, "RESULTS", tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu"])
+    with pytest.raises(SystemExit) as end:
+        gpu.main()
+    assert end.value.code == 1 and ran == ["memory", "stages"]
+    assert "no GPU that torch can use on this machine: only the CPU part" in capsys.readouterr().out
+    told = json.loads((tmp_path / "gpu.json").read_text("utf-8"))
+    assert not told["gpu"] and [part["part"] for part in told["parts"]] == ran
+    monkeypatch.setattr(sys, "argv", ["gpu", "--part", "stage1-bf16"])
+    with pytest.raises(SystemExit, match="no part stage1-bf16 here; there are memory, stages"):
+        gpu.main()
 
 
 def test_all_parts_are_tried_and_none_has_anothers_name():

@@ -195,6 +195,11 @@ def test_other_models_and_missing_ones_are_refused(saved, tmp_path, monkeypatch)
     assert PUBLISHED["dinov2"] == "facebook/dinov2-base"
 
 
+def test_a_folder_has_no_revisions(saved):
+    with pytest.raises(ModelError, match=r"is a folder and has no revisions: leave out critic.tr"):
+        load_dino("dinov2", str(saved / "dinov2"), "main", LEVELS, True, "resize")
+
+
 def test_a_file_without_all_weights_is_refused(saved, tmp_path):
     import shutil
 

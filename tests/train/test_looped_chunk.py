@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
+from benchmarks.live_memory import LiveMemory
 from benchmarks.looped_chunk import measure
 from tests.model.thin_trunk import thin_dists, thin_trunk
 from tests.train.test_stages import SMOKE, pictures
@@ -169,14 +170,21 @@ def test_whole_picture_losses_need_whole_pictures():
         StageSettings(timestep=50, images=1, n=4, accumulate=8, whole_image_losses=True)
 
 
-def test_checkpointed_gradients_are_the_same():
-    found = []
+@pytest.mark.parametrize(("arch", "r_px"), [("smoke", 32), ("sd21-eighth", 64)])
+def test_checkpointed_gradients_are_the_same_and_less_is_kept(arch, r_px):
+    found, kept = [], []
     for checkpointed in (False, True):
-        task = stage_two(2, torch.float32)
+        task = stage_two(1, torch.float32, r_px=r_px, arch=arch)
         if checkpointed:
             task.base.checkpoint_gradients()
-        found.append(seen_by_autograd(task, pictures(1, 64), pictures(1, 64, 1)))
+        lr, hr = pictures(1, r_px), pictures(1, r_px, 1)
+        with LiveMemory() as live:
+            restored = task.step.restored(lr, task.step.draws(0))
+            kept.append(live.now_bytes)
+        del restored
+        found.append(seen_by_autograd(task, lr, hr))
     torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-8)
+    assert kept[1] < 0.5 * kept[0]
 
 
 @pytest.fixture(scope="module")

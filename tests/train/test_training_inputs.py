@@ -113,3 +113,23 @@ def test_other_weights_under_the_same_name_are_another_training(photos, tmp_path
         keys.append(stage_inputs(profile, "stage1", photos, ()).key)
     assert len(set(keys)) == 3
     assert "trunk" not in str(stage_inputs(SMOKE, "stage1", photos, ()).files)
+
+
+def test_a_critic_from_the_hub_counts_by_its_commit(photos, tmp_path, monkeypatch):
+    """The branch main is a moving name."""
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    repository = tmp_path / "hub" / "models--facebook--dinov2-base"
+    (repository / "refs").mkdir(parents=True)
+    critic = SMOKE.stage1.critic.model_copy(update={"trunk": "dinov2"})
+    stage = SMOKE.stage1.model_copy(update={"critic": critic})
+    profile = SMOKE.model_copy(update={"stage1": stage})
+    found = [stage_inputs(profile, "stage1", photos, ())]
+    for commit in ("a" * 40, "b" * 40):
+        (repository / "snapshots" / commit).mkdir(parents=True)
+        (repository / "snapshots" / commit / "config.json").write_text("{}")
+        (repository / "refs" / "main").write_text(commit)
+        found.append(stage_inputs(profile, "stage1", photos, ()))
+    assert [i.files.get("critic.trunk") for i in found] == [None, "a" * 40, "b" * 40]
+    assert len({i.key for i in found}) == 3

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, cast
 
 import torch.nn.functional as F
@@ -146,9 +147,14 @@ def load_dino(
     never move it.
 
     Raises:
-        ModelError: weights that cannot be had, or are another model's.
+        ModelError: weights that cannot be had, or are another model's; a revision of a folder.
     """
     source = path or PUBLISHED[name]
+    if revision is not None and Path(source).is_dir():
+        raise ModelError(
+            f"critic.trunk_path {source} is a folder and has no revisions: leave out "
+            f"critic.trunk_revision {revision}, or give the id of a model on the hub"
+        )
     try:
         vit = _from_pretrained(source, revision)
     except (OSError, ValueError, RuntimeError) as error:
@@ -164,6 +170,20 @@ def load_dino(
     if half:
         freeze_in_half(trunk)
     return trunk
+
+
+def hub_commit(name: str, path: str | None, revision: str | None) -> str | None:
+    """Which commit of the hub the trunk that was loaded last is; None for a folder.
+
+    The hub's own cache says so: a branch such as main is a moving name.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    source = path or PUBLISHED[name]
+    if Path(source).is_dir():
+        return None
+    config = try_to_load_from_cache(source, "config.json", revision=revision)
+    return Path(config).parent.name if isinstance(config, str) else None
 
 
 def _from_pretrained(source: str, revision: str | None) -> Any:

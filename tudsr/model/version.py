@@ -47,7 +47,7 @@ def start_version(profile: Profile) -> str:
 
 
 def weights_at(*places: str | None) -> list[Path]:
-    """Weights of trunks that lie in a file or folder here; what the hub or a package has is not."""
+    """Weights of trunks that lie in a file or folder here; what the hub or a package has do not."""
     found: list[Path] = []
     for place in dict.fromkeys(Path(path) for path in places if path is not None):
         found += [place] if place.is_file() else sorted(place.glob("*.safetensors"))

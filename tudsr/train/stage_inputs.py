@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tudsr.model.base_files import base_hash, base_info
+from tudsr.model.dino import PUBLISHED, hub_commit
 from tudsr.model.version import weights_at
-from tudsr.profile import BaseSettings, Profile, StageSettings
+from tudsr.profile import BaseSettings, CriticSettings, Profile, StageSettings
 from tudsr.train.checkpoint import CADENCE, Inputs, training_inputs
 from tudsr.train.device import running_on
 
@@ -38,7 +39,8 @@ def stage_inputs(
     settings: StageSettings = getattr(profile, stage)
     trunks = weights_at(settings.loss.trunk_path, settings.critic.trunk_path)
     files = [*photos, *extra, *trunks]
-    return training_inputs(decisive, files, running_on(profile.runtime), _base(profile.base))
+    known = _base(profile.base) | _critic(settings.critic)
+    return training_inputs(decisive, files, running_on(profile.runtime), known)
 
 
 def _base(settings: BaseSettings) -> dict[str, str]:
@@ -47,3 +49,11 @@ def _base(settings: BaseSettings) -> dict[str, str]:
         return {}
     folder = Path(settings.source)
     return {"base": base_hash(base_info(folder), folder) or ""}
+
+
+def _critic(settings: CriticSettings) -> dict[str, str]:
+    """The commit of a trunk from the hub, whose weights are no file here by a path of ours."""
+    if settings.trunk not in PUBLISHED:
+        return {}
+    commit = hub_commit(settings.trunk, settings.trunk_path, settings.trunk_revision)
+    return {} if commit is None else {"critic.trunk": commit}
