@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
+from tests.train.test_stages import step_on
 from tudsr.errors import TrainingError
 from tudsr.model.base import random_base, save_base
-from tudsr.profile import load_profile
+from tudsr.profile import StageSettings, load_profile
 from tudsr.train.checkpoint import newest_checkpoint, save_checkpoint, training_inputs
 from tudsr.train.device import running_on
 from tudsr.train.stage_inputs import stage_inputs
@@ -133,3 +134,16 @@ def test_a_critic_from_the_hub_counts_by_its_commit(photos, tmp_path, monkeypatc
         found.append(stage_inputs(profile, "stage1", photos, ()))
     assert [i.files.get("critic.trunk") for i in found] == [None, "a" * 40, "b" * 40]
     assert len({i.key for i in found}) == 3
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.9)])
+def test_both_optimizers_have_the_betas_that_are_set(photos, betas):
+    assert SMOKE.stage1.betas == (0.9, 0.999)
+    profile = SMOKE.model_copy(update={"stage1": SMOKE.stage1.model_copy(update={"betas": betas})})
+    step = step_on(profile)
+    for optimizer in (step.optimizer, step.critic_optimizer):
+        assert [group["betas"] for group in optimizer.param_groups] == [betas]
+    changed = stage_inputs(profile, "stage1", photos, ()).key
+    assert (changed != stage_inputs(SMOKE, "stage1", photos, ()).key) == (betas != (0.9, 0.999))
+    with pytest.raises(ValueError, match="less than 1"):
+        StageSettings(timestep=50, images=1, betas=(0.9, 1.0))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from tudsr.profile.section import Section, Unit
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class BaseSettings(Section):
@@ -155,6 +157,9 @@ class StageSettings(Section):
     )
     lr: float = Field(default=5e-5, gt=0, description="AdamW learning rate of the adapter")
     weight_decay: float = Field(default=1e-4, ge=0, description="AdamW's")
+    betas: tuple[Decay, Decay] = Field(
+        default=(0.9, 0.999), description="decays of AdamW's two moments, adapter's and heads'"
+    )
     clip_norm: float = Field(default=1.0, gt=0, description="largest gradient norm")
     ema: float = Field(
         default=0.999, ge=0, lt=1, description="decay of the averaged adapter; 0 turns off"

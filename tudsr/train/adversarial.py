@@ -266,7 +266,8 @@ class AdversarialStep:
         self.critic.heads.eval()
 
     def _adamw(self, parameters: list[torch.nn.Parameter], lr: float) -> torch.optim.AdamW:
-        return torch.optim.AdamW(parameters, lr=lr, weight_decay=self.settings.weight_decay)
+        betas, decay = self.settings.betas, self.settings.weight_decay
+        return torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=decay)
 
     def _step(self, optimizer: torch.optim.Optimizer, lr: float) -> None:
         for group in optimizer.param_groups:
