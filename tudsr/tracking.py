@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tudsr.places import outputs_dir
 
@@ -14,11 +15,14 @@ if TYPE_CHECKING:
     from tudsr.release.gate import Verdict
 
 _RUN_TAG = "tudsr.pipeline_run"
+# A server that does not answer is said so after seconds, not after MLflow's several minutes.
+_HTTP_RETRIES = "2"
 
 
 def tracking_uri() -> str:
     """``MLFLOW_TRACKING_URI``, else a SQLite file under ``outputs/``."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", _HTTP_RETRIES)
     outputs_dir().mkdir(parents=True, exist_ok=True)
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{outputs_dir() / 'mlflow.db'}"
 
@@ -49,6 +53,18 @@ def run_for(pipeline_run: str, experiment: str, tags: dict[str, str] | None = No
         experiment_key, run_name=pipeline_run, tags={_RUN_TAG: pipeline_run, **(tags or {})}
     )
     return str(run.info.run_id)
+
+
+def end_run(run_id: str, status: Literal["FINISHED", "FAILED"] = "FINISHED") -> None:
+    """Say that a run has ended; MLflow shows it as running until then."""
+    from mlflow import MlflowClient
+
+    MlflowClient(tracking_uri()).set_terminated(run_id, status)
+
+
+def without_password(text: str) -> str:
+    """The text without what stands before the host in its addresses."""
+    return re.sub(r"(?<=://)[^/@\s]*@", "", text)
 
 
 def log_evaluation(run_id: str, verdict: Verdict, folder: Path) -> None:

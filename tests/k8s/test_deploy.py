@@ -10,6 +10,7 @@ from deploy.rollout import RolloutError
 from tests.k8s.conftest import NOBODY, served
 from tudsr.errors import RegistryError, SettingsError
 from tudsr.release.ledger import Ledger
+from tudsr.release.promotion import rollback
 from tudsr.release.registry import champion
 
 
@@ -78,6 +79,17 @@ def test_promoting_moves_pods_then_traffic_then_mlflow(run, deployed):
     assert Ledger().entries()[-1].actor == "ada"
     run("apply", "gpu")
     assert served(deployed)["champion"] == "2", "applying again must not change what is served"
+
+
+def test_the_way_back_is_a_rollback_and_the_version_of_before_as_a_canary(run, deployed):
+    run("canary", "2")
+    run("promote", "--force", "as above")
+    assert rollback("tudsr", "ada").moved_to == "1"
+    assert served(deployed)["champion"] == "2", "pods stay pinned until they are told"
+    run("canary", "1")
+    assert "version 1 is MLflow's champion" in run("promote")
+    assert served(deployed) == {"champion": "1", "challenger": None, "pods": 0, "weights": [100, 0]}
+    assert champion("tudsr").version == "1" and Ledger().entries()[-1].action == "rollback"
 
 
 def test_a_champion_that_does_not_become_ready_is_taken_back(run, deployed):

@@ -17,7 +17,7 @@ from tudsr.release.registry import (
     versions_by,
 )
 from tudsr.release.tags import NO_CHAMPION, SHIPPED_MODEL, in_words, interval_sentence
-from tudsr.tracking import tracking_uri
+from tudsr.tracking import tracking_uri, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -86,8 +86,9 @@ def rollback(name: str, actor: str = "") -> LedgerEntry:
         if not earlier:
             held = f"version {current.version} is the first champion" if current else "no champion"
             raise RegistryError(
-                f"nothing to roll back to: {held}. Choose a version from `tudsr models` and give "
-                "it to `tudsr promote`"
+                f"nothing to roll back to: {held}, says the ledger {ledger.path}. If another "
+                "machine made the earlier promotions, set TUDSR_LEDGER to its ledger; else give a "
+                "version from `tudsr models` to `tudsr promote`"
             )
         target = found[str(earlier[-1])]
         return _move(client, ledger, target, current, "rollback", "rolled back", actor, False)
@@ -219,5 +220,5 @@ def _entries(ledger: Ledger, name: str) -> list[LedgerEntry]:
 
 
 def _registry_id() -> str:
-    """A registry's address may hold a password: only a hash of it is written down."""
-    return hashlib.sha256(tracking_uri().encode()).hexdigest()[:12]
+    """A hash of the registry's address, the same for all who reach it, each with a password."""
+    return hashlib.sha256(without_password(tracking_uri()).encode()).hexdigest()[:12]

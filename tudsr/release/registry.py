@@ -7,7 +7,6 @@ A bundle's folder is logged as artifacts of a run and a model version points at 
 from __future__ import annotations
 
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Generator, Mapping
@@ -24,16 +23,14 @@ from tudsr.places import outputs_dir
 from tudsr.profile import RegistrySettings
 from tudsr.provenance import file_sha256
 from tudsr.release.bundle import MANIFEST, BundleManifest, load_bundle
-from tudsr.release.ledger import file_lock
-from tudsr.tracking import experiment_id, tracking_uri
+from tudsr.release.ledger import Ledger, file_lock
+from tudsr.tracking import experiment_id, tracking_uri, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
-# A server that does not answer is said so after seconds, not after MLflow's several minutes.
-_HTTP_RETRIES = "2"
 
 
 class RegisteredVersion(BaseModel):
@@ -65,7 +62,7 @@ def register(
     """Register a bundle as ``challenger``; a bundle that is registered already is not again.
 
     When the same bundle was held against another champion meanwhile, the existing version gets the
-    new comparison; nothing else about it changes.
+    new comparison; nothing else about it changes. One that is champion itself keeps its own.
 
     Args:
         bundle_dir: a bundle, see ``tudsr.release.bundle``.
@@ -82,7 +79,9 @@ def register(
     described = {**tags, **tags_of(bundle_dir, manifest)}
     if described["gate"] != "open":
         raise GateClosedError(f"the gate refused {bundle_dir}: a closed gate stops registration")
-    with registry_client() as client, _registering():
+    # One lock with promotion: it must not take the alias from a challenger that came meanwhile, and
+    # two pipelines register in turn, so that one bundle stays one version.
+    with Ledger().locked(), registry_client() as client:
         _ensure_model(client, settings.model_name)
         found = _by_hash(client, settings.model_name, manifest.bundle_hash)
         if found is None:
@@ -170,7 +169,6 @@ def tags_of(bundle_dir: Path, manifest: BundleManifest) -> dict[str, str]:
 @contextmanager
 def registry_client() -> Generator[MlflowClient]:
     """A client; whatever MLflow raises inside becomes a RegistryError with the remedy."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", _HTTP_RETRIES)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", str(sys.stderr.isatty()))
     uri = tracking_uri()
     from mlflow import MlflowClient
@@ -182,7 +180,7 @@ def registry_client() -> Generator[MlflowClient]:
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         where = os.environ.get("MLFLOW_TRACKING_URI", "outputs/mlflow.db")
         raise RegistryError(
-            _without_password(
+            without_password(
                 f"the registry {where} refused: {said}. Check that it is up, or unset "
                 "MLFLOW_TRACKING_URI to use the local one"
             )
@@ -199,10 +197,6 @@ def versions_by(client: MlflowClient, name: str) -> list[RegisteredVersion]:
         for v in client.search_model_versions(f"name = '{name}'", max_results=10_000)
     ]
     return sorted(found, key=lambda v: int(v.version))
-
-
-def _without_password(sentence: str) -> str:
-    return re.sub(r"(?<=://)[^/@\s]*@", "", sentence)
 
 
 def _described(found: Any, aliases: Mapping[str, str]) -> RegisteredVersion:
@@ -223,13 +217,6 @@ def _version(client: MlflowClient, name: str, version: str) -> RegisteredVersion
 
 def _by_hash(client: MlflowClient, name: str, bundle_hash: str) -> RegisteredVersion | None:
     return next((v for v in versions_by(client, name) if v.bundle_hash == bundle_hash), None)
-
-
-@contextmanager
-def _registering() -> Generator[None]:
-    """Two pipelines of one machine register in turn, so that one bundle stays one version."""
-    with file_lock(outputs_dir() / "registry.lock"):
-        yield
 
 
 def _ensure_model(client: MlflowClient, name: str) -> None:
@@ -262,6 +249,8 @@ def _refresh_comparison(
 ) -> None:
     from tudsr.release.tags import COMPARISON
 
+    if described["compared_with"] == found.version:
+        return  # a champion beside itself: what it was promoted by stays
     for key in COMPARISON:
         if found.tags.get(key) != described[key]:
             client.set_model_version_tag(found.name, found.version, key, described[key])
