@@ -17,6 +17,4 @@ def mlflow_run(settings: RegistrySettings) -> str:
 
 def recorder(prefix: str, settings: RegistrySettings) -> MlflowRecorder:
     """Figures and sample pictures of this step, to the pipeline run's MLflow run."""
-    from tudsr.tracking import tracking_uri
-
-    return MlflowRecorder(tracking_uri(), mlflow_run(settings), prefix)
+    return MlflowRecorder(get_step_context().pipeline_run.name, settings.experiment, prefix)

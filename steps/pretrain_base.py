@@ -22,9 +22,10 @@ def pretrain_base(
     from tudsr.train.pretrain import pretrain_base as pretrain
 
     photos = validation.paths(Path(profile.data.root), "train")
-    record = [recorder("base", profile.registry)]
+    record = recorder("base", profile.registry)
     out = outputs_dir() / "train" / "base"
-    pretrain(profile, photos, out, outputs_dir() / "train" / "pretraining", record)
+    pretrain(profile, photos, out, outputs_dir() / "train" / "pretraining", [record])
+    record.finish()  # the pipeline's last step
     made_of = {"data": data_version, "start": start_version, "trunks": trunks}
     log_metadata({"images": profile.pretrain.images, **made_of})
     return out

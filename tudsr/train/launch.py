@@ -171,8 +171,8 @@ def _described(recorder: Recorder) -> dict[str, str]:
             "use MlflowRecorder, or start with torchrun"
         )
     return {
-        "tracking_uri": recorder.tracking_uri,
-        "run_id": recorder.run_id,
+        "pipeline_run": recorder.pipeline_run,
+        "experiment": recorder.experiment,
         "prefix": recorder.prefix,
     }
 
