@@ -46,6 +46,9 @@ def tudsr_full(profile: str = "tiny") -> None:
         *versions,
         there.trunks["gate"],
         there.against,
+        settings.judged_by_the_loss,
     )
-    bundle, bento = at(package_bento)(settings, verdict, evaluation, stage1, stage2, *versions)
+    bundle, bento = at(package_bento)(
+        settings, validation, verdict, evaluation, stage1, stage2, *versions
+    )
     at(register_model)(settings.registry, bundle, bento, verdict)

@@ -24,6 +24,7 @@ def gate_metrics(
     base_version: str,
     trunks: str,
     champion_version: str | None,
+    judged_by_the_loss: bool,
 ) -> tuple[
     Annotated[Verdict, "verdict"], Annotated[Path, "evaluation"], Annotated[HTMLString, "report"]
 ]:
@@ -32,7 +33,7 @@ def gate_metrics(
     from tudsr.evaluate.record import write_evaluation
     from tudsr.places import outputs_dir
     from tudsr.release.locate import locate
-    from tudsr.tracking import log_evaluation
+    from tudsr.tracking import end_run, log_evaluation
 
     champion = None
     if champion_version:
@@ -48,8 +49,5 @@ def gate_metrics(
     }
     out = outputs_dir() / "run" / "evaluation"
     metrics = {"stage 1": stage1 / "metrics.jsonl", "stage 2": stage2 / "metrics.jsonl"}
-    write_evaluation(out, examination, metrics, facts)
-    verdict = examination.verdict
-    log_evaluation(mlflow_run(profile.registry), verdict, out)
-    log_metadata({"open": verdict.open, "trunks": trunks, **verdict.gains})
-    return verdict, out, HTMLString((out / "report.html").read_text("utf-8"))
+    from tudsr.release.locate import locate
+    from tudsr.tracking import end_run, log_evaluation

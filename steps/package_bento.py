@@ -8,6 +8,7 @@ from typing import Annotated
 from zenml import log_metadata, step
 
 from steps.caching import ON_PACKAGING
+from tudsr.data.expectations import Validation
 from tudsr.profile import Profile
 from tudsr.release.gate import Verdict
 
@@ -15,6 +16,7 @@ from tudsr.release.gate import Verdict
 @step(cache_policy=ON_PACKAGING)
 def package_bento(
     profile: Profile,
+    validation: Validation,
     verdict: Verdict,
     evaluation: Path,
     stage1: Path,
@@ -34,7 +36,9 @@ def package_bento(
     verdict.require_open()
     out = outputs_dir() / "run" / "bundle"
     adapters = {1: stage1 / "adapter.safetensors", 2: stage2 / "adapter.safetensors"}
-    manifest = assemble(out, profile, adapters, verdict, data_version, base_version)
+    manifest = assemble(
+        out, profile, adapters, verdict, validation.accepted, data_version, base_version
+    )
     bento = build_bento(out, manifest.bundle_hash)
     log_metadata({"bundle_hash": manifest.bundle_hash, "bento": bento})
     return out, bento

@@ -41,7 +41,8 @@ def folder(tmp_path_factory):
     metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
     out = tmp_path_factory.mktemp("evaluation") / "out"
     examination = Examination(verdict, pairs, made["model"].pictures, tables)
-    write_evaluation(out, examination, {"stage 1": metrics}, {"seed": "0", "data": "<b>"})
+    facts = {"seed": "0", "data": "<b>"}
+    write_evaluation(out, examination, {"stage 1": metrics}, facts, judged_by_the_loss=True)
     return out
 
 
@@ -61,6 +62,13 @@ def test_names_are_escaped_and_nothing_is_fetched(folder):
     assert "<b>" not in page.split("What made it")[1]
     assert 'src="http' not in page
     assert "@import" not in page
+
+
+def test_what_the_figures_are_is_explained(folder):
+    page = (folder / "report.html").read_text("utf-8")
+    assert "lpips_random and dists_random use the same trunk as the training loss" in page
+    assert "numbers are not LPIPS' or DISTS'" in page
+    assert "mesh how far a dotted pattern" in page
 
 
 @pytest.mark.parametrize("width", [1280, 400])

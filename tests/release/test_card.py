@@ -5,9 +5,15 @@ from __future__ import annotations
 import csv
 import re
 
+import numpy as np
+import pytest
+from PIL import Image
+
 from tests.release.conftest import provenance, verdict
 from tudsr.profile import PROJECT_ROOT, load_profile
+from tudsr.release.assemble import assemble
 from tudsr.release.card import model_card
+from tudsr.release.gate import Verdict
 
 ROWS = [
     {"file": "train/a.webp", "author": "Ada", "licence": "CC0-1.0"},
@@ -81,3 +87,35 @@ def test_a_model_that_needs_one_stage_up_to_x4_says_so():
     told = "Up to 4 times the first stage does it alone."
     paper = model_card(load_profile("sd21"), verdict(), provenance(), ROWS)
     assert told in card() and "does it alone" not in paper
+
+
+def test_photographs_that_validation_set_aside_are_not_counted(parts, tmp_path):
+    photos = [f"{split}/{name}.png" for split in ("train", "val", "test") for name in "abc"]
+    for photo in photos:
+        (tmp_path / photo).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / photo)
+    base = {"base": {"source": str(parts.base)}, "data": {"root": str(tmp_path)}}
+    profile = type(parts.profile)(name="smoke", **base)
+    adapters = {stage: parts.weights(tmp_path / f"{stage}.safetensors", stage) for stage in (1, 2)}
+    said = Verdict.model_validate(verdict())
+    accepted = [photo for photo in photos if photo != "train/b.png"]
+    assemble(tmp_path / "out", profile, adapters, said, accepted, "data", "base")
+    assert "\n2 photographs," in (tmp_path / "out" / "MODEL_CARD.md").read_text("utf-8")
+
+
+def test_big_sets_are_named_instead_of_counted():
+    sets = {"train_sources": ("s3://bucket/set", "more/*.tar")}
+    profile = load_profile("sd21")
+    profile = profile.model_copy(update={"data": profile.data.model_copy(update=sets)})
+    told = model_card(profile, verdict(), provenance(), [])
+    assert "The pictures of `s3://bucket/set`, `more/*.tar`, reduced" in told
+    assert "0 photographs" not in told and len(tables(told)) == 2
+
+
+@pytest.mark.parametrize("metric_trunk", ["vgg16", "hed_vgg16"])
+def test_a_metric_on_the_losses_own_trunk_is_named_as_such(metric_trunk):
+    """`sd21` trains on torchvision's VGG16."""
+    profile = load_profile("sd21")
+    gate = profile.gate.model_copy(update={"metric_trunk": metric_trunk})
+    told = model_card(profile.model_copy(update={"gate": gate}), verdict(), provenance(), ROWS)
+    assert ("the trunk that the training loss used" in told) is (metric_trunk == "vgg16")

@@ -31,6 +31,7 @@ def write_report(
     metrics: Mapping[str, Path],
     facts: Mapping[str, str],
     title: str,
+    judged_by_the_loss: bool,
 ) -> None:
     """Write the page to ``out``.
 
@@ -40,6 +41,7 @@ def write_report(
         metrics: training's figures (``metrics.jsonl``) by stage, for the curves.
         facts: provenance to show, by name.
         title: the page's heading.
+        judged_by_the_loss: whether the distances' trunk is the one that the training loss used.
     """
     environment = Environment(undefined=StrictUndefined, autoescape=select_autoescape(default=True))
     template = environment.from_string(
@@ -55,7 +57,7 @@ def write_report(
         images=_image_rows(examination),
         curves={name: Markup(_curves(path)) for name, path in metrics.items()},
         facts=facts,
-        same_trunk="_hed" in verdict.perceptual,
+        judged_by_the_loss=judged_by_the_loss,
     )
     write_text(out, page)
 

@@ -42,6 +42,11 @@ class Profile(Section):
             )
         return self
 
+    @property
+    def judged_by_the_loss(self) -> bool:
+        """Whether the gate's distance has its features from the trunk of a stage's loss."""
+        return self.gate.metric_trunk in (self.stage1.loss.trunk, self.stage2.loss.trunk)
+
     def only(self, *sections: str) -> Profile:
         """A copy with all but these sections (and the seed) at their defaults.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 from tudsr.data.sets import photographs_of
@@ -18,19 +19,22 @@ def assemble(
     profile: Profile,
     adapters: dict[int, Path],
     verdict: Verdict,
+    accepted: Collection[str],
     data_version: str,
     base_version: str,
 ) -> BundleManifest:
     """Write the bundle of a judged model to the folder ``out``.
 
-    ``adapters`` are the files of stages 1 and 2. A random base, which has no folder, is written
-    out first, so that the bundle is whole.
+    ``adapters`` are the files of stages 1 and 2, ``accepted`` the keys of the photographs that
+    validation let through, such as ``train/horse.webp``: the card names no others. A random base,
+    which has no folder, is written out first, so that the bundle is whole.
     """
     provenance = collect(profile, data_version, base_version)
     gate = verdict.model_dump(mode="json")
     photographs = [
         {"file": photo.file, "author": photo.author, "licence": photo.licence}
         for photo in photographs_of(profile.data)
+        if photo.file in accepted
     ]
     card = model_card(profile, gate, provenance, photographs)
     with tempfile.TemporaryDirectory() as scratch:
