@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zenml import Model, pipeline
 
-from pipelines.placement import outside, placed
+from pipelines.placement import begun, outside, placed
 from pipelines.screen import tidy
 from steps.gate_metrics import gate_metrics
 from steps.package_bento import package_bento
@@ -25,6 +25,7 @@ def tudsr_full(profile: str = "tiny") -> None:
     What lies outside ZenML's sight (photographs, base, trunks, champion) enters the steps as
     version strings, so that a change in any of them is noticed and nothing else runs again.
     """
+    begun(profile)
     settings = load_profile(profile)
     there, at = outside(settings), placed(settings)
 

@@ -23,6 +23,7 @@ from tudsr.errors import SettingsError
 from tudsr.model.version import base_version, start_version, trunks_version
 from tudsr.profile import Profile, StepPlace
 from tudsr.release.locate import rival
+from tudsr.release.summary import RunSummary, write_summary
 
 FLAVOR = "tudsr_kubeflow"
 _drawn: ContextVar[bool] = ContextVar("drawn", default=False)
@@ -53,6 +54,12 @@ def drawing() -> Generator[None]:
         yield
     finally:
         _drawn.reset(token)
+
+
+def begun(profile: str) -> None:
+    """Note that a run with this profile begins; what the one before came to is told no longer."""
+    if not _drawn.get():
+        write_summary(RunSummary(run=profile))
 
 
 def outside(profile: Profile, gate: bool = True) -> Outside:

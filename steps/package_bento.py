@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from zenml import log_metadata, step
+from zenml import get_step_context, log_metadata, step
 
 from steps.caching import ON_PACKAGING
 from tudsr.data.expectations import Validation
@@ -32,7 +32,10 @@ def package_bento(
     from serving.build import build_bento
     from tudsr.places import outputs_dir
     from tudsr.release.assemble import assemble
+    from tudsr.release.summary import RunSummary, write_summary
 
+    run = get_step_context().pipeline_run.name
+    write_summary(RunSummary(run=run, model=profile.registry.model_name, verdict=verdict))
     verdict.require_open()
     out = outputs_dir() / "run" / "bundle"
     adapters = {1: stage1 / "adapter.safetensors", 2: stage2 / "adapter.safetensors"}

@@ -21,6 +21,8 @@ def register_model(
     Never served from cache: only the registry itself knows what is in it.
     """
     from tudsr.release.registry import register
+    from tudsr.release.summary import RunSummary, write_summary
+    from tudsr.tracking import end_run
 
     verdict.require_open()
     context = get_step_context()
@@ -31,5 +33,8 @@ def register_model(
     }
     run = mlflow_run(settings)
     made = register(bundle, run, tags, settings)
+    end_run(run)
+    name = context.pipeline_run.name
+    write_summary(RunSummary(run=name, model=made.name, verdict=verdict, version=made.version))
     log_metadata({"mlflow_model": made.name, "mlflow_version": made.version, "mlflow_run": run})
     return made.version

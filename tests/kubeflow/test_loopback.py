@@ -247,7 +247,7 @@ def test_end_to_end_the_photographs_came_by_their_hash(first):
 def test_end_to_end_the_model_is_registered(first, laptop):
     code = (
         "from tudsr.release.registry import list_versions\n"
-        "print('RESULT', [(v.version, *v.aliases) for v in list_versions('tudsr')])"
+        "print('RESULT', [(v.version, *v.aliases) for v in list_versions('tudsr-smoke')])"
     )
     assert "RESULT [('1', 'challenger')]" in laptop.python(code)
 

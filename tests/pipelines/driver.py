@@ -29,10 +29,26 @@ def run(label: str, **parameters: str) -> None:
     steps = {name: step.status.value for name, step in last.steps.items()}
     versions = [m.number for m in Client().list_model_versions("tudsr")]
     from tudsr.release.registry import list_versions
+    from tudsr.release.summary import read_summary
 
-    registered = {v.version: v.aliases for v in list_versions("tudsr")}
+    summary = read_summary()
+    summary = summary.model_dump(include={"verdict": {"open"}, "version": True}) if summary else {}
+    registered = {v.version: v.aliases for v in list_versions("tudsr-smoke")}
     told = {"run": label, "steps": steps, "error": error, "registered": registered}
-    print(json.dumps({**told, "model_versions": versions}), flush=True)
+    told |= {"model_versions": versions, "summary": summary, "mlflow": mlflow_status(last.name)}
+    print(json.dumps(told), flush=True)
+
+
+def mlflow_status(pipeline_run: str) -> list[str]:
+    """How MLflow shows the run that belongs to a pipeline run; empty where there is none."""
+    from mlflow import MlflowClient
+
+    from tudsr.tracking import tracking_uri
+
+    client = MlflowClient(tracking_uri())
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    found = client.search_runs(experiments, f"tags.`tudsr.pipeline_run` = '{pipeline_run}'")
+    return [run.info.status for run in found]
 
 
 def main() -> None:
@@ -47,7 +63,7 @@ def main() -> None:
     run("photograph")
     from tudsr.release.promotion import promote
 
-    promote("tudsr", actor="test")
+    promote("tudsr-smoke", actor="test")
     run("champion")
     profile = HERE / "configs" / "profiles" / "strict.yaml"
     profile.write_text("extends: smoke\ngate: {min_perceptual_gain: 0.99}\n", "utf-8")

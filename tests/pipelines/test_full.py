@@ -76,6 +76,23 @@ def test_a_missing_folder_is_one_clear_error_and_loses_nothing(runs):
     assert broken["registered"] == runs["champion"]["registered"]
 
 
+def test_the_summary_is_each_runs_own(runs):
+    told = {label: run["summary"] for label, run in runs.items() if label != "log"}
+    for label in ("first", "again"):
+        assert told[label] == {"verdict": {"open": True}, "version": "1"}
+    newest = max(runs["champion"]["registered"], key=int)
+    assert told["champion"] == {"verdict": {"open": True}, "version": newest}
+    assert told["closed gate"] == {"verdict": {"open": False}, "version": None}
+    assert told["no photographs"] == {"verdict": None, "version": None}
+
+
+def test_mlflow_shows_no_run_as_running_that_has_ended(runs):
+    told = {label: run["mlflow"] for label, run in runs.items() if label != "log"}
+    assert told.pop("closed gate") == ["FAILED"]
+    assert told.pop("no photographs") == []
+    assert set(map(tuple, told.values())) == {("FINISHED",)}
+
+
 def test_the_run_leaves_a_report_a_bundle_and_training_figures(runs, project):
     out = project / "outputs"
     report = (out / "run" / "evaluation" / "report.html").read_text("utf-8")

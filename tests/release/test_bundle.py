@@ -15,7 +15,7 @@ from tudsr.release.bundle import base_folder, load_bundle
 def test_a_bundle_is_read_back_as_it_was_written(parts, tmp_path):
     out = parts.bundle(tmp_path / "b")
     manifest = load_bundle(out)
-    assert manifest.model_name == "tudsr"
+    assert manifest.model_name == load_profile("smoke").registry.model_name
     assert manifest.upscale == load_profile("smoke").upscale
     assert load_profile(out / "profile.yaml").stage1 == load_profile("smoke").stage1
     assert manifest.metrics["gains"]["x8"] == 0.27

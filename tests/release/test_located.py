@@ -7,13 +7,8 @@ import sys
 from unittest.mock import Mock
 
 import pytest
-from typer.testing import CliRunner
 
-from tests.release.conftest import verdict
-from tudsr.cli import app
 from tudsr.errors import ModelError, RegistryError
-from tudsr.images.atomic import write_json
-from tudsr.places import outputs_dir
 from tudsr.release import locate
 from tudsr.release.bundle import load_bundle
 from tudsr.release.promotion import promote
@@ -126,21 +121,6 @@ def test_a_draw_with_the_shipped_model_is_no_reason_against_promotion(make, name
     draw = {"x4": {"mean": 0.0001, "low": -0.001, "high": 0.001, "smaller": 5, "count": 12}}
     make(champion="shipped-0123456789ab", beats=False, versus_champion=draw)
     assert promote(name).moved_to == "1"
-
-
-@pytest.mark.parametrize(
-    ("low", "advice"), [(-0.001, "tudsr promote  "), (0.001, "--force REASON")]
-)
-def test_status_advises_what_promote_will_take(make, name, low, advice):
-    """A draw with what stands in, and a clear loss to it."""
-    against, seen = "shipped-0123456789ab", {"smaller": 5, "count": 12}
-    interval = {"x4": {"mean": 0.002, "low": low, "high": 0.003, **seen}}
-    make(champion=against, beats=False, versus_champion=interval)
-    told = verdict(champion=against, beats=False, versus_champion=interval)
-    write_json(outputs_dir() / "run" / "evaluation" / "verdict.json", told)
-    said = CliRunner().invoke(app, ["status", "--name", name]).output
-    assert "does not beat the model that comes with the project" in said
-    assert advice in next(line for line in said.splitlines() if "make it the champion" in line)
 
 
 def test_a_model_better_than_the_shipped_one_is_promoted(make, name):
