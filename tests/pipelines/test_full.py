@@ -171,5 +171,5 @@ def test_status_says_what_was_made_and_what_to_do_next(runs, project, environmen
         capture_output=True,
         text=True,
     ).stdout
-    for words in ("gate: open", "registered: tudsr version", "report.html", "tudsr promote"):
+    for words in ("gate: open", "registered: tudsr-smoke version", "report.html", "promote"):
         assert words in told
