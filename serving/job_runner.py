@@ -34,8 +34,9 @@ class JobRunner:
         """When the model is there, run what a former service left; then drop what is old."""
         # Listed now: once the model is there, a new job is in the store before it has its ticket.
         left = self.store.unfinished()
-        keeping = {"target": self._keep_house, "args": (left,), "name": "jobs", "daemon": True}
-        self._house = threading.Thread(**keeping)
+        self._house = threading.Thread(
+            target=self._keep_house, args=(left,), name="jobs", daemon=True
+        )
         self._house.start()
 
     def _keep_house(self, left: list[Job]) -> None:
