@@ -157,8 +157,7 @@ class JobStore:
 
     @contextmanager
     def making(self, job: str) -> Generator[BinaryIO]:
-        """Takes the result as it is made; the file is there once all of it is, unless the job was
-        deleted meanwhile."""
+        """Takes a result as it is made; kept once it is whole, unless its job was deleted."""
         with writing(self.result(job)) as temporary, temporary.open("w+b") as out:
             yield out
         if not self._knows(job):
