@@ -156,7 +156,7 @@ def _table(rows: list[dict[str, object]]) -> str:
 
 
 def main() -> None:
-    """Measure, print, and write benchmarks/results/tiling-KIND.{json,md}."""
+    """Measure, print, and write benchmarks/results/tiling-KIND-PART.{json,md}."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="", help="a bundle's folder; empty: the champion")
     parser.add_argument("--arch", help="random weights of this architecture instead")
@@ -171,24 +171,28 @@ def main() -> None:
     given = parser.parse_args()
     kind = "idle" if given.idle else "random" if given.arch else "model"
     where = given.arch or given.model
-    both = not given.seams and not given.memory
-    label = given.arch or kind
-    found: dict[str, object] = {"machine": machine_name(), "model": label}
-    text = [f"{label}, {machine_name()}."]
+    about = {"machine": machine_name(), "model": given.arch or kind}
     if kind == "model":
-        found["bundle"] = bundle_hash(given.model or None)
-        text = [f"bundle {str(found['bundle'])[:12]}, {machine_name()}."]
+        about["bundle"] = bundle_hash(given.model or None)
+    both = not given.seams and not given.memory
     if (given.seams or both) and kind != "idle":
-        found["seams"] = rows = seams(kind, where, _pictures(given.side, given.count))
-        goal = f"Goal S1: {SEAM_GOAL} and {SHIFT_GOAL_DB:g} dB."
-        text += ["", f"x{SCALE}, {given.count} photographs. {goal}", "", _table(rows)]
+        rows = seams(kind, where, _pictures(given.side, given.count))
+        goal = f"Goal S1: {SEAM_GOAL} and {SHIFT_GOAL_DB:g} dB"
+        _write(given.out, about, "seams", f"x{SCALE}, {given.count} photographs. {goal}.", rows)
     if given.memory or both:
-        found["memory"] = rows = memory(kind, where, (1024, given.large), given.formats)
-        text += ["", f"x8, one process a row. Goal P5: {MEMORY_GOAL} for PNG and TIFF.", ""]
-        text += [_table(rows)]
-    name = f"tiling-{label}"
-    write_json(given.out / f"{name}.json", json.loads(json.dumps(found)))
-    write_text(given.out / f"{name}.md", "\n".join(text) + "\n")
+        rows = memory(kind, where, (1024, given.large), given.formats)
+        goal = f"Goal P5: {MEMORY_GOAL} for PNG and TIFF"
+        _write(given.out, about, "memory", f"x8, one process a row. {goal}.", rows)
+
+
+def _write(
+    folder: Path, about: dict[str, str], part: str, told: str, rows: list[dict[str, object]]
+) -> None:
+    name = f"tiling-{about['model']}-{part}"
+    write_json(folder / f"{name}.json", json.loads(json.dumps({**about, "rows": rows})))
+    which = f"bundle {about['bundle'][:12]}" if "bundle" in about else about["model"]
+    text = f"{which}, {about['machine']}.\n\n{told}\n\n{_table(rows)}\n"
+    write_text(folder / f"{name}.md", text)
 
 
 if __name__ == "__main__":

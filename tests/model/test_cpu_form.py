@@ -15,7 +15,8 @@ from tudsr.model.opening import open_runtime
 from tudsr.model.runtime import TorchRuntime, load_runtime
 
 GREY_LEVEL = 1 / 255
-HEAVY = ["torch", "diffusers", "peft", "transformers", "mlflow", "openvino_telemetry"]
+HEAVY = ["torch", "diffusers", "peft", "transformers", "mlflow", "openvino_telemetry",
+         "openvino.tools"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

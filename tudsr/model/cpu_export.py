@@ -115,6 +115,8 @@ def _graphs(base: Base, runtime: Any) -> dict[str, tuple[nn.Module, tuple[Tensor
 def _converted(module: nn.Module, examples: tuple[Tensor, ...]) -> Any:
     """The module as a graph with batch, height and width open."""
     ov = quiet_openvino()
+    from openvino.tools.ovc import convert_model
+
     shapes = [
         ov.PartialShape([-1, -1, -1, 3] if e.shape[-1] == 3 else [-1, e.shape[1], -1, -1])
         for e in examples
@@ -122,4 +124,4 @@ def _converted(module: nn.Module, examples: tuple[Tensor, ...]) -> Any:
     with warnings.catch_warnings():
         # The tracer warns of every shape it compares; tests run the graph at other sizes.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        return ov.convert_model(module.eval(), example_input=examples, input=shapes)
+        return convert_model(module.eval(), example_input=examples, input=shapes)
