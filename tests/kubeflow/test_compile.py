@@ -18,7 +18,7 @@ FULL = {
     "train-stage1": {"validate-data"},
     "train-stage2": {"validate-data", "train-stage1"},
     "gate-metrics": {"synthesize-degradations", "train-stage1", "train-stage2"},
-    "package-bento": {"gate-metrics", "train-stage1", "train-stage2"},
+    "package-bento": {"gate-metrics", "train-stage1", "train-stage2", "validate-data"},
     "register-model": {"gate-metrics", "package-bento"},
 }
 
