@@ -166,7 +166,8 @@ def _endpoint(url: str, seed: int, count: int) -> dict[str, Any]:
             code, status = "enlarged", 200
         except ServiceError as error:
             code = error.code
-            status = error.status or CODES[code].status  # a job's failure comes without one
+            known = CODES.get(code)  # a job's failure comes without a status
+            status = error.status or (known.status if known else 0)
         codes[code] += 1
         seconds = time.monotonic() - start
         if status == 200:  # time that the model needs is no hang

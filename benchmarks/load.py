@@ -145,6 +145,7 @@ class PeakMemory:
 
     def __init__(self, url: str) -> None:
         self.bytes, self._url, self._over = 0.0, url, threading.Event()
+        self._failed: Exception | None = None
         self._watching = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> PeakMemory:
@@ -154,10 +155,15 @@ class PeakMemory:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._watching.join()
+        if self._failed is not None:
+            raise self._failed
 
     def _watch(self) -> None:
-        while not self._over.is_set():
-            self.bytes = max(self.bytes, resident_bytes(self._url))
+        try:
+            while not self._over.is_set():
+                self.bytes = max(self.bytes, resident_bytes(self._url))
+        except Exception as error:  # a peak that stopped growing would pass for a flat one
+            self._failed = error
 
 
 def alone_s(target: Target, kinds: Sequence[str], runs: int) -> dict[str, float]:

@@ -22,8 +22,8 @@ _BEHIND_S, _LEAST_BYTES_S = 60.0, 2**17
 
 
 def result_file() -> BinaryIO:
-    """For a result, in memory while that is small; on the disk it has no name, and goes when it is
-    closed, however the process ends."""
+    """For a result, in memory while that is small (Pillow's JPEG asks for a descriptor, which is on
+    the disk); there it has no name, and goes when it is closed, however the process ends."""
     return cast(BinaryIO, SpooledTemporaryFile(_IN_MEMORY_BYTES))
 
 

@@ -56,4 +56,6 @@ class PoolStep(StepEntrypointConfiguration):
         if folder:
             # Not as the image has it: that is the volume itself, which all runs share.
             os.environ["TUDSR_OUTPUTS"] = str(folder / "outputs")
+            # One for all runs, beside the registry that they share.
+            os.environ.setdefault("TUDSR_LEDGER", f"{os.environ[VOLUME]}/ledger.jsonl")
             os.environ.setdefault("BENTOML_HOME", f"{os.environ[VOLUME]}/bentoml")

@@ -109,7 +109,7 @@ def require_versions(parameters: Mapping[str, Any]) -> list[str]:
                 "`dvc push -r REMOTE` where the run was started, rebuild the image (`tudsr "
                 "images`), and start a new run"
             )
-    return [place for place, _ in here.values()]
+    return [place for place, _ in here.values() if place]
 
 
 def tracked(root: Path) -> list[Tracked]:

@@ -1,5 +1,6 @@
 """Memory that is not there: what a training that runs out of it says, and whether it is true."""
 
+import re
 from functools import partial
 
 import pytest
@@ -9,10 +10,11 @@ from transformers import DINOv3ViTConfig, DINOv3ViTModel
 from tests.train.test_stages import changed, step_on
 from tudsr.errors import TrainingError
 from tudsr.model.adapters import adapter_parameters
+from tudsr.model.out_of_memory import as_memory_error, is_out_of_memory
 from tudsr.profile import StageSettings, load_profile
 from tudsr.train.adversarial import AdversarialStep
 from tudsr.train.device import autocast
-from tudsr.train.memory import _remedy, estimate, is_out_of_memory
+from tudsr.train.memory import _remedy, estimate
 from tudsr.train.stages import train_stage1, train_stage2
 
 SMOKE = load_profile("smoke")
@@ -83,6 +85,8 @@ def test_a_real_allocation_that_fails_is_recognised():
 def test_what_other_allocators_say_is_recognised(message):
     assert is_out_of_memory(RuntimeError(message))
     assert not is_out_of_memory(OSError(message))
+    with pytest.raises(MemoryError, match=re.escape(message.splitlines()[0])), as_memory_error():
+        raise RuntimeError(message)
 
 
 def remedy(stage="stage1", precision="fp32", checkpointed=False, critic=None, **settings):

@@ -58,6 +58,13 @@ def test_of_two_sources_with_one_result_the_later_fails(folder, tmp_path):
         assert [o.error is None for o in rest] == [True, True, False, True]
     with Image.open(tmp_path / "out" / "a.gif.png") as made:
         assert made.size == (40, 40)
+    # Renamed, the first leaves its result where the second's belongs.
+    (folder / "a.gif").rename(folder / "z.gif")
+    assert [o.error for o in run(folder, tmp_path / "out") if "a.gif" in str(o.job.source)] == [
+        None
+    ]
+    with Image.open(tmp_path / "out" / "a.gif.png") as made:
+        assert made.size == (60, 60)
 
 
 class Fails(Same):

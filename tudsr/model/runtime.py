@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tudsr.model.adapters import load_adapter
 from tudsr.model.base import Base, load_base, load_base_folder
 from tudsr.model.codec import KlCodec
+from tudsr.model.out_of_memory import as_memory_error
 from tudsr.model.unet_windows import UNetWindows
 from tudsr.profile import BaseSettings, RuntimeSettings, UpscaleSettings
 from tudsr.train.device import autocast, pick_device
@@ -97,7 +98,16 @@ class TorchRuntime:
         """Several (H, W, 3) of one shape at once; each comes out as by itself, to rounding.
 
         What overflowed is NaN.
+
+        Raises:
+            MemoryError: the device has no room for them.
         """
+        with as_memory_error():
+            return self._restored(images, stage, full_precision)
+
+    def _restored(
+        self, images: Sequence[NDArray[np.float32]], stage: int, full_precision: bool
+    ) -> list[NDArray[np.float32]]:
         self.base.unet = self.unets[stage]
         if not self.merged:
             self.base.unet.set_adapter(f"stage{stage}")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def status() -> None:
-    """Say what the last pipeline run came to, and what to do next."""
+    """Say what the last run of `tudsr_full` came to, and what to do next."""
     from tudsr.release.summary import read_summary
 
     last = read_summary()
@@ -22,7 +22,7 @@ def status() -> None:
     if last.verdict is None:
         typer.echo(
             f"the last run (profile {last.run}) did not finish, and its own output says why; or it "
-            "still runs, here or in a cluster. Started again, it goes on where it stopped"
+            "still runs. Started again here, it goes on where it stopped"
         )
         raise typer.Exit(1)
     typer.echo(f"run: {last.run}")
@@ -74,7 +74,7 @@ def _tell_version(model: str, number: str, verdict: Verdict) -> None:
     typer.echo("next, after `source .venv/bin/activate`:")
     if promotable:
         named = f" --name {model}" if model != MODEL_NAME else ""
-        typer.echo(f"  {f'tudsr promote {number}{named}':<35}make it the champion")
+        typer.echo(f"  {f'tudsr promote {number}{named}':<33}  make it the champion")
     typer.echo("  make serve                         a page and an endpoint on port 3000")
     typer.echo("  tudsr upscale IN OUT --scale 8     with the model in use")
 

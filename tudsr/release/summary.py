@@ -1,7 +1,7 @@
 """What a pipeline run came to, in one file: ``outputs/run/summary.json``.
 
-Written anew by every run, cached or not: at its beginning without a verdict, so that a run that
-fails never leaves an earlier one's words behind.
+Written anew by every run of `tudsr_full`, cached or not: at its beginning without a verdict, so
+that a run that fails never leaves an earlier one's words behind.
 """
 
 from __future__ import annotations

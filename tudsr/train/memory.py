@@ -22,12 +22,12 @@ from torch.func import functional_call
 
 from tudsr.errors import TrainingError
 from tudsr.model.dino import positions_anew
+from tudsr.model.out_of_memory import is_out_of_memory
 from tudsr.profile import StageSettings
 from tudsr.train.adversarial import AdversarialStep, Turns
 from tudsr.train.device import autocast, in_half
 
 # In messages of the CPU's allocator, of MPS and CUDA, and of CUDA's libraries (cuBLAS, cuDNN).
-_SIGNS = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
 
 
 @dataclass(frozen=True)
@@ -110,13 +110,6 @@ def _explaining(told: Callable[[str], str]) -> Generator[None]:
         if not is_out_of_memory(error):
             raise
         raise TrainingError(told(_reason(error))) from None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocator failed, on a GPU or (torch has no class for it) on the CPU."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
 def _reason(error: BaseException) -> str:

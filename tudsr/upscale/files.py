@@ -168,12 +168,22 @@ class FolderRun:
             both = f"{first.source.name} and {job.source.name} both give {job.target.name}"
             outcome = Outcome(job, error=f"{both}: rename one of them")
         else:
-            outdated = known.signature if known is not None and known.stamp != now else None
-            outcome = attempt(job, self.chosen, progress, note, outdated or None)
+            outcome = attempt(job, self.chosen, progress, note, self._outdated(known, now))
         # A result without a line is one whose run was killed just then.
         if not outcome.skipped or known is None or known.error is not None:
             self._note(name, outcome, now, known)
         return outcome
+
+    def _outdated(self, known: Entry | None, now: tuple[int, int]) -> str | None:
+        """Signature of a result at this place that is not of this source as it is now.
+
+        A source that failed without one may find another source's there, which has been renamed.
+        """
+        if known is None:
+            return None
+        if known.error is not None and not known.signature:
+            return self.chosen.signature()
+        return known.signature if known.stamp != now else None
 
     def _note(self, name: str, outcome: Outcome, now: tuple[int, int], known: Entry | None) -> None:
         """A failure leaves the result that was there, so the line still says what that is of."""
