@@ -83,6 +83,7 @@ bench: bench-setup data
 	python -m benchmarks.kills
 	python -m benchmarks.folder_kills
 	python -m benchmarks.serving
+	python -m benchmarks.service_memory --model models/small
 	python -m benchmarks.hostile --serve models/small
 	python -m benchmarks.tiling
 	python -m benchmarks.tiling --arch sd21-eighth

@@ -1,5 +1,6 @@
 """What tests of the page do: find, wait, bring a picture."""
 
+from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -10,6 +11,15 @@ def at(page, name: str):
 
 def wait(page, condition, seconds: float = 60):
     WebDriverWait(page, seconds).until(lambda _: condition())
+
+
+def open_with(page, path, pixels) -> None:
+    """The page anew, with these pixels as its picture, ready to enlarge it."""
+    page.refresh()
+    wait(page, lambda: "bundle" in at(page, "model").text)
+    Image.fromarray(pixels).save(path)
+    give(page, path)
+    wait(page, lambda: at(page, "go").is_enabled())
 
 
 def give(page, path) -> None:

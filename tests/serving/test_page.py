@@ -14,7 +14,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.conftest import scene
 from tests.serving.conftest import InProcess, free_port
 from tests.serving.fakes import encoded
-from tests.serving.pages import at, give, wait
+from tests.serving.pages import at, give, open_with, wait
 from tudsr.client import Client, ServiceError
 
 
@@ -108,11 +108,7 @@ def test_the_control_of_fidelity_decides_the_result(page, tmp_path):
 
 def test_a_connection_that_breaks_off_costs_nothing(page, tmp_path):
     """A phone is locked, a network changes, the service is started anew: the job goes on."""
-    page.refresh()
-    picture = tmp_path / "tunnel.png"
-    Image.fromarray(scene(10, 48)).save(picture)
-    give(page, picture)
-    wait(page, lambda: at(page, "go").is_enabled())
+    open_with(page, tmp_path / "tunnel.png", scene(10, 48))
     page.execute_script(
         "const there = window.fetch; window.lost = 0;"
         "window.fetch = (path, how) => /jobs\\/[^/]+/.test(path) && window.lost++ < 3"
@@ -158,12 +154,7 @@ def test_a_page_loaded_anew_says_that_its_job_is_gone_and_forgets_it(page):
 
 def test_a_begun_job_is_kept_by_the_page_until_its_result_is_there(page, tmp_path):
     """Whatever else happens to the page meanwhile, such as an answer that makes no sense."""
-    page.refresh()
-    wait(page, lambda: "bundle" in at(page, "model").text)
-    picture = tmp_path / "kept.png"
-    Image.fromarray(scene(12, 24)).save(picture)
-    give(page, picture)
-    wait(page, lambda: at(page, "go").is_enabled())
+    open_with(page, tmp_path / "kept.png", scene(12, 24))
     page.execute_script(
         "const there = window.fetch; window.fetch = (path, how) => path.endsWith('/result')"
         " ? Promise.resolve(new Response('{}', {status: 500})) : there(path, how)"

@@ -7,7 +7,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.conftest import scene
-from tests.serving.pages import at, give, wait
+from tests.serving.pages import at, give, open_with, wait
 
 
 def _press(page, *keys: str) -> str:
@@ -59,11 +59,7 @@ def test_the_keyboard_alone_does_it_all(page, tmp_path):
 
 
 def test_a_screen_reader_hears_of_every_ten_percent_alone(page, tmp_path):
-    page.refresh()
-    picture = tmp_path / "ear.png"
-    Image.fromarray(scene(13, 16)).save(picture)
-    give(page, picture)
-    wait(page, lambda: at(page, "go").is_enabled())
+    open_with(page, tmp_path / "ear.png", scene(13, 16))
     page.execute_script("""
     const there = window.fetch, done = [1, 2, 3, 4, 11, 12, 100];  // percent, at first
     window.fetch = (path, how) => /jobs\\/[\\w-]+$/.test(path) && !how?.method && done.length
