@@ -2,15 +2,17 @@
 
     python -m benchmarks.serving [--rounds 5] [--seconds 60] [--model BUNDLE]
 
-Each service runs alone, stock first. After its cold start comes saturation (closed loop, median of
-three), then rounds of open-loop Poisson load: stock at 70 % of what it can do; ours at 70 % of what
-ours can do, on stock's arrivals, and at three times its own saturation. Every round has the same
-arrivals: what its figures differ by is the machine's and the service's, not luck in some hundred
-draws. Figures are medians over the rounds; a machine that is slower for a minute spoils one of
-them, and a goal whose figure spreads by more than 10 % is not judged. Stock runs the model as ours
-does. The load comes from the cores that serve; what it took of them is told. Then what encoding
-costs. Without --model a bundle of random weights is made: load does not depend on what the weights
-are. About 15 minutes. Writes benchmarks/results/serving.{json,md}.
+Both services are up throughout; one has load at a time. After a round that compiles what sizes and
+batches there are come those that count. In each, saturation (closed loop) and open-loop Poisson
+load take turns: stock at 70 % of what it can do just then, ours on the same arrivals, ours at 70 %
+and at three times what ours can do just then; saturation is measured again behind that, and goodput
+told against the mean of both. So a ratio is of figures a minute or two apart, and a machine that
+drifts moves both. Every round draws the same arrivals, stretched to its rate: what its figures
+differ by is not luck in some hundred draws. A goal whose figure spreads over the rounds by more
+than 10 % is not judged; how many rounds were within its limit is told beside that. Stock runs the
+model as ours does. The load comes from the cores that serve; what it took of them is told. Then
+what encoding costs. Without --model a bundle of random weights is made: load does not depend on
+what the weights are. About 20 minutes. Writes benchmarks/results/serving.{json,md}.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +68,13 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a bundle's folder")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        bundle = given.model or random_bundle(work, tile_px=256, overlap_px=32)
-        stock = _stock(bundle, work, given.rounds, given.seconds)
-        ours = _ours(bundle, work, given.rounds, given.seconds, stock["arrivals"])
-    told: dict[str, Any] = {"machine": machine_name(), "seconds": given.seconds}
+        bundle = given.model or random_bundle(Path(folder), tile_px=256, overlap_px=32)
+        both = _measure(bundle, Path(folder), given.rounds, given.seconds)
+    told: dict[str, Any] = {"machine": machine_name(), "seconds": given.seconds, **both}
     told |= {"model": given.model.name if given.model else "random weights"}
     told |= {"bundle": bundle_hash(str(given.model)) if given.model else None}
-    told |= {"sides_px": list(SIDES.values()), "scale": SCALE, "ours": ours, "stock": stock}
-    told |= {"encode_s": _encode_seconds(), "goals": goals(ours, stock)}
+    told |= {"sides_px": list(SIDES.values()), "scale": SCALE}
+    told |= {"encode_s": _encode_seconds(), "goals": goals(told["ours"], told["stock"])}
     write_json(RESULTS / "serving.json", told)
     write_text(RESULTS / "serving.md", table(told))
     print(table(told))
@@ -82,70 +84,78 @@ def _say(what: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
 
 
-def _stock(bundle: Path, work: Path, rounds: int, seconds: float) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Up:
+    """A service that is up, how it is asked, and what was seen of it so far."""
+
+    url: str
+    target: Target
+    told: dict[str, Any]
+
+
+@contextmanager
+def _stock(bundle: Path, work: Path) -> Generator[_Up]:
     command = [sys.executable, "-m", "bentoml", "serve", "benchmarks.stock_service:Stock"]
     command += ["--working-dir", str(PROJECT_ROOT)]
     start = time.monotonic()
     with Server(command, work / "stock.log", BUNDLE=str(bundle)) as server:
-        told: dict[str, Any] = {"cold_start_s": time.monotonic() - start}
-        _say(f"stock is up after {told['cold_start_s']:.0f} s")
-        target = Target(f"{server.url}/upscale?scale={SCALE}", _bodies(), form=True)
-        told["alone_s"] = alone_s(target, list(SIDES), 5)
-        told |= _saturation(target, seconds)
-        told["arrivals"] = LOAD * told["saturation_per_s"], seconds / 2
-        shots = poisson(*told["arrivals"], list(SIDES), seed=3)
-        told["rounds"] = [{"at_stock_70": _under_load(fire(target, shots))} for _ in range(rounds)]
-    return told
+        yield _up(start, server.url, f"{server.url}/upscale", form=True)
 
 
-def _ours(
-    bundle: Path, work: Path, rounds: int, seconds: float, stocks: tuple[float, float]
-) -> dict[str, Any]:
+@contextmanager
+def _ours(bundle: Path, work: Path) -> Generator[_Up]:
     command = [sys.executable, "-m", "tudsr", "serve", "--model", str(bundle)]
     environment = {"TUDSR_SERVE_STATE": str(work / "state"), "TUDSR_SERVE_MAX_WAIT_S": "5"}
     start = time.monotonic()
     with Server(command, work / "ours.log", **environment) as server:
-        told: dict[str, Any] = {"cold_start_s": time.monotonic() - start}
-        target = Target(f"{server.url}/v1/upscale?scale={SCALE}", _bodies(), form=False)
-        _say(f"ours is up after {told['cold_start_s']:.0f} s")
-        told["alone_s"] = alone_s(target, list(SIDES), 5)
-        warm = saturate(target, list(SIDES), seconds / 3)
-        with PeakMemory(server.url) as before:  # its sizes and batches are compiled here
-            _round(target, told["alone_s"], seconds, warm, stocks)
-        told |= _saturation(target, seconds)
-        told["rounds"] = []
-        with PeakMemory(server.url) as under_load:
+        yield _up(start, server.url, f"{server.url}/v1/upscale", form=False)
+
+
+def _up(start: float, url: str, endpoint: str, form: bool) -> _Up:
+    cold_start_s = time.monotonic() - start
+    _say(f"{endpoint} is up after {cold_start_s:.0f} s")
+    target = Target(f"{endpoint}?scale={SCALE}", _bodies(), form)
+    alone = alone_s(target, list(SIDES), 5)
+    return _Up(url, target, {"cold_start_s": cold_start_s, "alone_s": alone, "rounds": []})
+
+
+def _measure(bundle: Path, work: Path, rounds: int, seconds: float) -> dict[str, Any]:
+    with _stock(bundle, work) as stock, _ours(bundle, work) as ours:
+        with PeakMemory(ours.url) as before:  # its sizes and batches are compiled here
+            _round(stock, ours, seconds)
+        for service in (stock, ours):
+            service.told["rounds"].clear()
+        with PeakMemory(ours.url) as under_load:
             for k in range(rounds):
-                rate = told["saturation_per_s"]
-                told["rounds"].append(_round(target, told["alone_s"], seconds, rate, stocks))
-                _say(f"ours, round {k + 1}: {told['rounds'][-1]['at_300']['goodput']:.2f} at 300 %")
-        told["memory_growth"] = under_load.bytes / before.bytes - 1
-        told["around_model"] = _around_model(server.url)
-    return told
+                _round(stock, ours, seconds)
+                goodput = ours.told["rounds"][-1]["at_300"]["goodput"]
+                _say(f"round {k + 1}: goodput {goodput:.2f} at 300 %")
+        ours.told["memory_growth"] = under_load.bytes / before.bytes - 1
+        ours.told["around_model"] = _around_model(ours.url)
+    return {"ours": ours.told, "stock": stock.told}
 
 
-def _saturation(target: Target, seconds: float) -> dict[str, Any]:
-    runs = [saturate(target, list(SIDES), seconds / 3) for _ in range(3)]
-    return {"saturation_per_s": statistics.median(runs), "saturations": runs}
-
-
-def _round(
-    target: Target,
-    alone: dict[str, float],
-    seconds: float,
-    rate: float,
-    stocks: tuple[float, float],
-) -> dict[str, Any]:
-    """The loads that follow from a saturation of ``rate`` a second, and stock's arrivals."""
+def _round(stock: _Up, ours: _Up, seconds: float) -> None:
+    """Everything once, within three and a half times ``seconds``."""
+    rate = _saturation(stock, seconds)
+    arrivals = poisson(LOAD * rate, seconds / 2, list(SIDES), seed=3)
+    theirs = _under_load(fire(stock.target, arrivals))
+    stock.told["rounds"].append({"saturation_per_s": rate, "at_stock_70": theirs})
+    told: dict[str, Any] = {"at_stock_70": _under_load(fire(ours.target, arrivals))}
+    rate = _saturation(ours, seconds)
     shots = poisson(LOAD * rate, seconds, list(SIDES), seed=1)
-    told: dict[str, Any] = {"at_70": _under_load(fire(target, shots))}
-    ideal = ideal_latencies(shots, _occupied_s(alone, rate))
+    told["at_70"] = _under_load(fire(ours.target, shots))
+    ideal = ideal_latencies(shots, _occupied_s(ours.told["alone_s"], rate))
     told["ideal_at_70"] = {"p50_s": percentile(ideal, 50), "p99_s": percentile(ideal, 99)}
     told["tail"] = _tail(told["at_70"]) / _tail(told["ideal_at_70"])
-    arrivals = poisson(*stocks, list(SIDES), seed=3)
-    told["at_stock_70"] = _under_load(fire(target, arrivals))
-    told["at_300"] = _overload(target, rate, seconds)
-    return told
+    overload = _overload(ours.target, rate, seconds)
+    told["saturation_per_s"] = (rate + _saturation(ours, seconds)) / 2
+    overload["goodput"] = overload.pop("good_per_s") / told["saturation_per_s"]
+    ours.told["rounds"].append({**told, "at_300": overload})
+
+
+def _saturation(service: _Up, seconds: float) -> float:
+    return saturate(service.target, list(SIDES), seconds / 4)
 
 
 def _tail(percentiles: dict[str, Any]) -> float:
@@ -179,7 +189,7 @@ def _overload(target: Target, rate: float, seconds: float) -> dict[str, Any]:
     others = [h for h in hits if h.status != 200 and h.status not in _REFUSED]
     return {
         **_under_load(hits),
-        "goodput": len(in_time) / span / rate,
+        "good_per_s": len(in_time) / span,
         "refused": len(refused),
         "refused_p99_s": percentile(refused, 99),
         "failed_otherwise": len(others),

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from serving.metrics import metrics
 from serving.scheduler import Speed
 from serving.ticket import Ticket
+from tudsr.model.opening import on_cpu
 from tudsr.upscale.runtime import TileRuntime
 from tudsr.upscale.side_by_side import MOST_SIDE_BY_SIDE
 
@@ -175,8 +176,4 @@ class SharedRuntime:
 
 def default_batch_px(device: str) -> int:
     """Most pixels that go through together, where no setting says so."""
-    if device == "cpu":
-        return _CPU_BATCH_PX
-    import torch
-
-    return _GPU_BATCH_PX if torch.cuda.is_available() else _CPU_BATCH_PX
+    return _CPU_BATCH_PX if on_cpu(device) else _GPU_BATCH_PX

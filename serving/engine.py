@@ -8,6 +8,7 @@ import time
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,6 +39,7 @@ from tudsr.upscale.memory import (
     tiles_at_once,
 )
 from tudsr.upscale.runtime import TileRuntime
+from tudsr.upscale.side_by_side import in_order
 from tudsr.upscale.upscaler import Upscaler
 
 MEDIA_TYPES = {
@@ -276,14 +278,14 @@ class Engine:
     def _warm_up(self, model: Model) -> None:
         """Grey through both stages: compiles, allocates, and shows that it works.
 
-        A whole tile: what a small one takes says little about those that come. Then a picture of
-        that size, to measure by.
+        Whole tiles, and as many at once as will ever be: what fewer or smaller ones take says
+        little about those that come. Then a picture of that size, to measure by.
         """
         how, multiple = self._settings(model, Parameters()), model.runtime.size_multiple
-        grey = np.full((how.tile_px, how.tile_px, 3), 0.5, np.float32)
-        for runtime in (model.runtime.beside, model.runtime):
+        grey, beside = np.full((how.tile_px, how.tile_px, 3), 0.5, np.float32), model.runtime.beside
+        for runtime, count in ((beside, beside.side_by_side), (model.runtime, 1)):
             for stage in (1, 2):
-                runtime.restore(grey, stage)
+                list(in_order(partial(runtime.restore, stage=stage), [grey] * 2 * count, count))
         side = max(1, how.tile_px // _WARM_UP_SCALE)
         cost = cost_of((side, side), _WARM_UP_SCALE, how, multiple)
         ticket = Ticket(cost, (now := time.monotonic()), now + 600)

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 _PART_BYTES = 2**18
 # A result that is larger goes to the disk, so that it takes no memory while it is made and sent.
-_IN_MEMORY_BYTES = 2**23
+_IN_MEMORY_BYTES = 2**21
 # Who takes no part for so long, or is so far behind the least of speeds, is not waited for.
 _BEHIND_S, _LEAST_BYTES_S = 60.0, 2**17
 

@@ -23,8 +23,11 @@ from serving.job_runner import JobRunner
 from serving.jobs import JobStore
 from serving.settings import load_settings
 from serving.state import Service
+from tudsr.machine import share_one_heap
 
 _NO_LIMIT_S = 10**9
+
+share_one_heap()
 
 settings = load_settings()
 service = Service(settings)

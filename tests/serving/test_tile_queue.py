@@ -1,5 +1,7 @@
 """Several batches in the model at once, where the model takes them."""
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -10,6 +12,7 @@ from serving.refusal import Refusal
 from serving.scheduler import Speed
 from serving.ticket import Cost, Ticket
 from tests.serving.fakes import FakeRuntime, until
+from tudsr.model.opening import on_cpu
 
 TILE = np.zeros((32, 32, 3), np.float32)
 PX = 32 * 32
@@ -143,3 +146,17 @@ def test_tiles_of_a_stopped_picture_are_not_computed():
     for thread in (*first, waiting):
         thread.join(30)
     assert told == ["client_gone"] and len(runtime.batches) == 1
+
+
+def test_a_service_on_a_cpu_holds_no_torch(bundle, inside):
+    """It would be half of the service's memory; ``inside`` has made the model's CPU form."""
+    program = (
+        "import sys, time; from serving.engine import Engine\n"
+        "from serving.settings import ServeSettings\n"
+        f"engine = Engine(ServeSettings(model={str(bundle)!r}))\n"
+        "while not engine.ready: time.sleep(0.05)\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout == "False\n") == on_cpu("auto")

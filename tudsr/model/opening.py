@@ -42,7 +42,7 @@ def open_runtime(
             "runtime openvino needs device cpu, the package openvino, a small base (Stable "
             "Diffusion's runs on torch alone) and no upscale.window_px: use runtime torch"
         )
-    if runtime == "torch" or not possible or (runtime == "auto" and not _on_cpu(device)):
+    if runtime == "torch" or not possible or (runtime == "auto" and not on_cpu(device)):
         return _torch(bundle, device, precision, seed, memory_bytes)
     folder = form_folder(manifest)
     if not folder.is_dir():
@@ -69,8 +69,11 @@ def _torch(
     return load_runtime(bundle, device, precision, seed, memory_bytes)
 
 
-def _on_cpu(device: str) -> bool:
-    """Without importing torch where no GPU can be: a driver's device file, or a Mac."""
+def on_cpu(device: str) -> bool:
+    """Whether ``device`` means the CPU here; imports torch only where a GPU can be.
+
+    That is where a driver's device file is, or on a Mac.
+    """
     if device != "auto":
         return device == "cpu"
     import sys
