@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 MOST_SPREAD = 0.10
 
 
@@ -55,12 +57,13 @@ def table(told: dict[str, Any]) -> str:
 def _judged(
     runs: Sequence[float], most: float = float("inf"), least: float = float("-inf")
 ) -> dict[str, Any]:
-    """The median, and a verdict where the runs agree; of a single run there is no spread.
+    """The median, the quartiles' distance over it, and a verdict where that is small.
 
-    Where they do not, it is told whether all of them are on one side of the limit.
+    Where it is not, it is told how many runs are within the limit; of a single run there is none.
     """
     figure = statistics.median(runs)
-    apart = max(runs) - min(runs)
+    low, high = np.percentile(runs, [25, 75])
+    apart = float(high - low)
     spread = apart / figure if figure else float(apart > 0)
     met = "yes" if least <= figure <= most else "no"
     if not spread <= MOST_SPREAD:

@@ -39,10 +39,10 @@ def test_runs_that_spread_by_more_than_a_tenth_are_not_judged():
     stock = _stock(1.0, 1.0, 1.0)
     assert goals(_service(0.9, 0.93, 0.98), stock)[tail]["met"] == "yes"
     assert goals(_service(1.2, 1.2, 1.25), stock)[tail]["met"] == "no"
-    spread = goals(_service(0.9, 0.93, 1.026), stock)[tail]
+    spread = goals(_service(0.8, 0.93, 1.06), stock)[tail]
     assert spread["figure"] == 0.93
     assert spread["met"] == "not judged, spread 14 %: 3 of 3 runs within"
-    across = goals(_service(1.0, 1.05, 1.2), stock)[tail]
+    across = goals(_service(1.0, 1.05, 1.4), stock)[tail]
     assert across["met"] == "not judged, spread 19 %: 2 of 3 runs within"
     nothing = goals(_service(0.9, float("nan"), 0.9), stock)[tail]
     assert nothing["met"].startswith("not judged")
