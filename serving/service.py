@@ -34,7 +34,11 @@ service = Service(settings)
 
 
 @bentoml.service(
-    name="tudsr", workers=1, traffic={"timeout": _NO_LIMIT_S}, metrics={"enabled": False}
+    name="tudsr",
+    workers=1,
+    traffic={"timeout": _NO_LIMIT_S},
+    metrics={"enabled": False},
+    tracing={"excluded_urls": ".*"},
 )
 @bentoml.asgi_app(make_app(service))
 class Tudsr:
