@@ -285,7 +285,7 @@ class Engine:
         grey, beside = np.full((how.tile_px, how.tile_px, 3), 0.5, np.float32), model.runtime.beside
         for runtime, count in ((beside, beside.side_by_side), (model.runtime, 1)):
             for stage in (1, 2):
-                list(in_order(partial(runtime.restore, stage=stage), [grey] * 2 * count, count))
+                list(in_order(partial(runtime.restore, stage=stage), [grey] * count, count))
         side = max(1, how.tile_px // _WARM_UP_SCALE)
         cost = cost_of((side, side), _WARM_UP_SCALE, how, multiple)
         ticket = Ticket(cost, (now := time.monotonic()), now + 600)
