@@ -4,9 +4,9 @@
 
 The reader runs in a process of its own, which is watched: a crash, a hang or a growing memory is
 seen from outside. With --serve or --url the same pictures go to a service as well, one of its own
-or one that runs, which enlarges what can be read; every tenth goes as a job. Reader 3, service some
-12 minutes on a core each. Writes benchmarks/results/hostile.{json,md}; exits with 1 if anything
-went wrong or memory grew.
+or one that runs, which enlarges what can be read; every tenth goes as a job. Reader and service
+together took 21 minutes on two cores of a Xeon, partly beside other work. Writes
+benchmarks/results/hostile.{json,md}; exits with 1 if anything went wrong or memory grew.
 """
 
 from __future__ import annotations

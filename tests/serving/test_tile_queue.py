@@ -157,6 +157,8 @@ def test_a_service_on_a_cpu_holds_no_torch(bundle, inside):
         "while not engine.ready: time.sleep(0.05)\n"
         "print('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert (done.stdout == "False\n") == on_cpu("auto")
